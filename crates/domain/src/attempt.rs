@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::{
-    ApiPath, CallId, ErrorClass, HoldReason, IncarnationId, JobId, LaneId, LeaseId, ModelName, NanoUsd, OnUnknown,
-    Outcome, Priority, QueueName, TenantName,
+    ApiPath, CallId, ErrorClass, HoldReason, IncarnationId, JobId, LaneId, LeaseId, ModelName, NanoUsd,
+    OnUnknown, Outcome, Priority, QueueName, TenantName,
 };
 
 /// A job with its lease, as the lease statement returns it.

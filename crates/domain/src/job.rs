@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 
 use crate::{
-    ApiPath, ErrorClass, HoldReason, IdempotencyKey, JobId, JobState, LaneId, ModelName, NanoUsd, OnUnknown, Priority,
-    QueueName, Tags, TenantName, Usage,
+    ApiPath, ErrorClass, HoldReason, IdempotencyKey, JobId, JobState, LaneId, ModelName, NanoUsd, OnUnknown,
+    Priority, QueueName, Tags, TenantName, Usage,
 };
 
 /// A job with everything that is shown of it. Times are the database's.
@@ -62,6 +62,7 @@ pub struct JobView {
 
 /// The answer that ended a job.
 #[derive(Clone, PartialEq, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "four facts about an answer that vary freely")]
 pub struct JobResult {
     /// HTTP status.
     pub status_code: u16,

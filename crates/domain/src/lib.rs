@@ -15,7 +15,7 @@ mod submission;
 mod tags;
 
 pub use attempt::{
-    AttemptRecord, Decision, LeasedJob, Settlement, SettleVerdict, StoredAnswer, UpstreamUse, Usage,
+    AttemptRecord, Decision, LeasedJob, SettleVerdict, Settlement, StoredAnswer, UpstreamUse, Usage,
 };
 pub use error_class::ErrorClass;
 pub use filter::{JobFilter, PageCursor};

@@ -116,6 +116,17 @@ impl TenantName {
     }
 }
 
+impl QueueName {
+    /// What the queues of single runs begin with. They are worked only by workers that name them, and nobody else
+    /// may submit to them.
+    pub const RUN_PREFIX: &'static str = "run:";
+
+    /// Whether it belongs to a single run.
+    pub fn is_of_a_run(&self) -> bool {
+        self.0.starts_with(Self::RUN_PREFIX)
+    }
+}
+
 impl Default for QueueName {
     fn default() -> Self {
         Self("default".to_owned())
@@ -136,7 +147,10 @@ mod tests {
     fn names_say_what_is_wrong_with_them() {
         let error = |r: Result<QueueName, InvalidName>| r.unwrap_err().to_string();
         assert_eq!(error(QueueName::new("")), "queue must not be empty");
-        assert_eq!(error(QueueName::new("a b")), "queue may hold letters, digits, '-', '_', '.' and ':' only");
+        assert_eq!(
+            error(QueueName::new("a b")),
+            "queue may hold letters, digits, '-', '_', '.' and ':' only"
+        );
         assert_eq!(error(QueueName::new("x".repeat(129))), "queue has 129 bytes; at most 128 are allowed");
     }
 

@@ -131,12 +131,13 @@ impl JobState {
         use JobState::{Cancelled, Failed, Held, Queued, Running, Succeeded};
         match (self, transition) {
             (Queued, Transition::Lease) => Ok(Running),
-            (Running, Transition::Requeue) | (Held, Transition::Release) => Ok(Queued),
+            (Running, Transition::Requeue)
+            | (Held, Transition::Release)
+            | (Succeeded | Failed | Cancelled, Transition::Replay) => Ok(Queued),
             (Running, Transition::Hold) => Ok(Held),
             (Running, Transition::Succeed) | (Queued | Held, Transition::LateSuccess) => Ok(Succeeded),
             (Running, Transition::Fail) | (Queued | Held, Transition::DeadlineOut) => Ok(Failed),
             (Queued | Running | Held, Transition::Cancel) => Ok(Cancelled),
-            (Succeeded | Failed | Cancelled, Transition::Replay) => Ok(Queued),
             (from, transition) => Err(IllegalTransition { from, transition }),
         }
     }

@@ -1,1 +1,45 @@
-//! .
+//! Every SQL statement of Sluice: a file for each concern, a function for each statement.
+//!
+//! Each statement is a single autocommit one, so that it works through PgBouncer in transaction mode and so that a
+//! future that is dropped half way leaves no transaction open. The statements on the hot path call functions of the
+//! schema (`migrations/`). Not here: decisions about what to lease, retry or expire (`policy` and the callers).
+
+mod attempts;
+mod beat;
+mod board;
+mod cancel;
+mod configuration;
+mod connect;
+mod depth;
+mod doctor;
+mod error;
+mod explain;
+mod hints;
+mod incarnation;
+mod job;
+mod lease;
+mod maintenance;
+mod migrate;
+mod pauses;
+mod queues;
+mod replay;
+mod settle;
+mod submit;
+
+pub use beat::{BeatConnection, BeatReply, WorkerLoad};
+pub use board::{BoardEntry, Grant};
+pub use cancel::{CancelOutcome, ReleaseOutcome};
+pub use configuration::AppliedConfiguration;
+pub use connect::{Store, StoreOptions};
+pub use depth::QueueDepth;
+pub use doctor::{ConnectionKind, DatabaseUrl, ServerFacts};
+pub use error::StoreError;
+pub use explain::JobStanding;
+pub use hints::{Doorbell, DoorbellListener, Ringer};
+pub use incarnation::{NewIncarnation, WorkerRow};
+pub use job::Bodies;
+pub use maintenance::{ReapRequest, Reaped};
+pub use migrate::{MigrationReport, SchemaState};
+pub use pauses::{Pause, PausedKind};
+pub use replay::ReplayOutcome;
+pub use submit::MAX_SUBMIT_BATCH;

@@ -1,1 +1,26 @@
-//! .
+//! What tests need: a Postgres of their own, jobs to put into it, and signals instead of sleeps.
+//!
+//! - [`TestDatabase`]: an empty or migrated database for one test, in milliseconds;
+//! - [`TestCluster`]: a whole server for one test, to be killed, paused and started again;
+//! - [`containers`]: servers of other versions;
+//! - [`job`]: jobs, as far as a test cares about them;
+//! - [`wait_for`] and [`wait_until`]: wait for what happens.
+//!
+//! For tests only: a set-up that fails panics with its reason.
+
+mod cluster;
+pub mod containers;
+mod database;
+mod dropper;
+mod jobs;
+mod processes;
+mod server;
+mod signals;
+mod template;
+mod watchdog;
+
+pub use cluster::TestCluster;
+pub use database::TestDatabase;
+pub use jobs::{JobBuilder, job};
+pub use signals::{wait_for, wait_until};
+pub use template::MIGRATIONS;

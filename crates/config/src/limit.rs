@@ -1,0 +1,92 @@
+//! Limits of an account, as its provider states them.
+
+use serde::Serialize;
+use sluice_domain::ModelName;
+
+use crate::{
+    problem::Problems,
+    route::model_name,
+    section::{Field, Section},
+};
+
+const KEYS: [&str; 11] = [
+    "account",
+    "model",
+    "concurrency",
+    "requests_per_second",
+    "requests_per_minute",
+    "requests_per_hour",
+    "requests_per_day",
+    "tokens_per_second",
+    "tokens_per_minute",
+    "tokens_per_hour",
+    "tokens_per_day",
+];
+
+/// What an account may use of a model, or of all of its models together.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Limit {
+    /// Whose.
+    pub account: String,
+    /// Of which model; of all together where it says nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelName>,
+    /// Calls under way at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u64>,
+    /// Requests and tokens within windows of time.
+    #[serde(flatten, serialize_with = "windows_by_key")]
+    pub windows: Vec<Window>,
+}
+
+/// So much within a length of time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Window {
+    /// Its key in the configuration, such as `requests_per_minute`.
+    pub key: &'static str,
+    /// How long it is, in seconds.
+    pub length_s: u32,
+    /// Requests or tokens at most.
+    pub at_most: u64,
+}
+
+impl Limit {
+    /// Reads one item of `limits`.
+    pub(crate) fn read(field: &Field<'_>, problems: &mut Problems) -> Option<Self> {
+        let section = Section::of(field, &KEYS, problems)?;
+        let account = section.require("account", problems).and_then(|f| f.text(problems)).map(str::to_owned);
+        let model = section.get("model").and_then(|f| model_name(&f, problems));
+        let concurrency =
+            section.get("concurrency").map(|f| f.integer(1..=10_000_000, problems).unwrap_or(1));
+        let windows: Vec<_> = KEYS
+            .iter()
+            .filter_map(|key| Some((*key, length_s(key)?, section.get(key)?)))
+            .map(|(key, length_s, field)| {
+                let at_most = field.integer(1..=1_000_000_000_000, problems).unwrap_or(1);
+                Window { key, length_s, at_most }
+            })
+            .collect();
+        if concurrency.is_none() && windows.is_empty() {
+            section.problem(
+                "limits nothing; give concurrency, requests_per_minute, tokens_per_minute, …",
+                problems,
+            );
+        }
+        Some(Self { account: account?, model, concurrency, windows })
+    }
+}
+
+fn length_s(key: &str) -> Option<u32> {
+    let (_, unit) = key.split_once("_per_")?;
+    match unit {
+        "second" => Some(1),
+        "minute" => Some(60),
+        "hour" => Some(3600),
+        "day" => Some(86_400),
+        _ => None,
+    }
+}
+
+fn windows_by_key<S: serde::Serializer>(windows: &[Window], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(windows.iter().map(|window| (window.key, window.at_most)))
+}

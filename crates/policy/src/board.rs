@@ -1,0 +1,230 @@
+//! Which lanes a lease names, in which order and how much of each.
+//!
+//! The board lists (lane, priority) pairs that have work; the plan is a list of grants that the lease statement walks
+//! in order, taking from each what is there up to its limit and up to the capacity in all. The rules:
+//!
+//! - tenants share the capacity evenly, whatever priorities they give;
+//! - within a tenant the higher priority goes first, strictly; pairs of one priority share evenly, the older first;
+//! - the pair that was longest unserved gets one grant in twenty, so that the lowest priority is not starved;
+//! - what a pair or a tenant leaves over goes to the others in the same order.
+//!
+//! How deep a pair is isn't known (counting ten million rows for that would cost more than the lease), so a plan names
+//! each pair twice: first with its share, then with all that is left.
+
+use std::collections::{BTreeMap, HashMap};
+
+use sluice_domain::{LaneId, Priority, TenantName};
+
+/// One in so many grants goes to the pair that was longest unserved.
+const FAVOUR_EVERY: u32 = 20;
+
+/// A (lane, priority) pair with work that can run now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pair {
+    /// The lane.
+    pub lane_id: LaneId,
+    /// Whose it is.
+    pub tenant: TenantName,
+    /// The priority.
+    pub priority: Priority,
+    /// How long its oldest job could have run, in milliseconds.
+    pub age_ms: u64,
+}
+
+/// What a lease may take from a pair.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PlannedGrant {
+    /// The lane.
+    pub lane_id: LaneId,
+    /// The priority.
+    pub priority: Priority,
+    /// So many jobs at most.
+    pub limit: u32,
+}
+
+/// Plans leases, remembering which pairs were served when.
+#[derive(Clone, Debug, Default)]
+pub struct Planner {
+    /// When each pair was last served, in grants.
+    served_at: HashMap<(LaneId, Priority), u64>,
+    /// Grants so far.
+    granted: u64,
+    /// Grants since the longest unserved pair was last favoured.
+    since_favour: u32,
+}
+
+impl Planner {
+    /// Plans a lease of at most `capacity` jobs.
+    pub fn plan(&mut self, pairs: &[Pair], capacity: u32) -> Vec<PlannedGrant> {
+        if capacity == 0 || pairs.is_empty() {
+            return Vec::new();
+        }
+        self.forget_gone(pairs);
+        let mut plan = Vec::with_capacity(pairs.len() * 2 + 1);
+        self.since_favour += capacity;
+        if self.since_favour >= FAVOUR_EVERY && pairs.len() > 1 {
+            let favoured = self.longest_unserved(pairs);
+            plan.push(grant(favoured, self.since_favour / FAVOUR_EVERY));
+            self.since_favour %= FAVOUR_EVERY;
+        }
+        let tenants = by_tenant(pairs);
+        let tenant_share = capacity.div_ceil(tenants.len() as u32);
+        for ordered in tenants.values() {
+            plan.extend(shares(ordered, tenant_share));
+        }
+        if pairs.len() > 1 {
+            for ordered in tenants.values() {
+                plan.extend(ordered.iter().map(|pair| grant(pair, capacity)));
+            }
+        }
+        plan
+    }
+
+    /// Takes note of what a lease brought.
+    pub fn note_leased(&mut self, leased: impl IntoIterator<Item = (LaneId, Priority)>) {
+        for pair in leased {
+            self.granted += 1;
+            self.served_at.insert(pair, self.granted);
+        }
+    }
+
+    fn longest_unserved<'a>(&self, pairs: &'a [Pair]) -> &'a Pair {
+        pairs
+            .iter()
+            .min_by_key(|pair| {
+                let served = self.served_at.get(&(pair.lane_id, pair.priority)).copied().unwrap_or(0);
+                (served, std::cmp::Reverse(pair.age_ms))
+            })
+            .expect("the caller checked that there are pairs")
+    }
+
+    /// Pairs without work need no memory: lanes come and go.
+    fn forget_gone(&mut self, pairs: &[Pair]) {
+        if self.served_at.len() > 2 * pairs.len() + 64 {
+            let there: std::collections::HashSet<_> = pairs.iter().map(|p| (p.lane_id, p.priority)).collect();
+            self.served_at.retain(|pair, _| there.contains(pair));
+        }
+    }
+}
+
+fn grant(pair: &Pair, limit: u32) -> PlannedGrant {
+    PlannedGrant { lane_id: pair.lane_id, priority: pair.priority, limit }
+}
+
+/// Each tenant's pairs, the most urgent first, then the oldest.
+fn by_tenant(pairs: &[Pair]) -> BTreeMap<&TenantName, Vec<&Pair>> {
+    let mut tenants: BTreeMap<&TenantName, Vec<&Pair>> = BTreeMap::new();
+    for pair in pairs {
+        tenants.entry(&pair.tenant).or_default().push(pair);
+    }
+    for ordered in tenants.values_mut() {
+        ordered.sort_by_key(|pair| {
+            (std::cmp::Reverse(pair.priority), std::cmp::Reverse(pair.age_ms), pair.lane_id)
+        });
+    }
+    tenants
+}
+
+/// A tenant's share over its pairs: all of it to the most urgent priority, evenly over that priority's pairs; then
+/// the same for the next, which gets what the first left over.
+fn shares(ordered: &[&Pair], share: u32) -> Vec<PlannedGrant> {
+    ordered
+        .chunk_by(|a, b| a.priority == b.priority)
+        .flat_map(|same| {
+            let each = share.div_ceil(same.len() as u32);
+            same.iter().map(move |pair| grant(pair, each))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pair(lane: i64, tenant: &str, priority: i64, age_ms: u64) -> Pair {
+        Pair {
+            lane_id: LaneId(lane),
+            tenant: TenantName::new(tenant).unwrap(),
+            priority: Priority::new(priority).unwrap(),
+            age_ms,
+        }
+    }
+
+    /// What a lease statement takes: grants in order, up to the depth of each pair and the capacity in all.
+    fn lease(
+        plan: &[PlannedGrant],
+        depths: &mut HashMap<(LaneId, Priority), u32>,
+        capacity: u32,
+    ) -> Vec<LaneId> {
+        let mut taken = Vec::new();
+        for grant in plan {
+            let depth = depths.get_mut(&(grant.lane_id, grant.priority)).unwrap();
+            let take = (*depth).min(grant.limit).min(capacity - taken.len() as u32);
+            *depth -= take;
+            taken.extend(std::iter::repeat_n(grant.lane_id, take as usize));
+        }
+        taken
+    }
+
+    #[test]
+    fn higher_priority_goes_first_within_a_tenant() {
+        let pairs = [pair(1, "a", 1, 9_000), pair(2, "a", 5, 1)];
+        let plan = Planner::default().plan(&pairs, 10);
+        assert_eq!(plan[0], PlannedGrant { lane_id: LaneId(2), priority: Priority::MOST_URGENT, limit: 10 });
+    }
+
+    #[test]
+    fn tenants_share_whatever_priorities_they_give() {
+        let pairs = [pair(1, "a", 5, 9_000), pair(2, "b", 1, 1)];
+        let plan = Planner::default().plan(&pairs, 10);
+        let mut depths = HashMap::from([
+            ((LaneId(1), Priority::MOST_URGENT), 1_000_000),
+            ((LaneId(2), Priority::LEAST_URGENT), 100),
+        ]);
+        let taken = lease(&plan, &mut depths, 10);
+        assert_eq!(taken.iter().filter(|lane| **lane == LaneId(2)).count(), 5);
+    }
+
+    #[test]
+    fn the_lowest_priority_gets_one_grant_in_twenty() {
+        let pairs = [pair(1, "a", 5, 9_000), pair(2, "a", 1, 1)];
+        let mut depths = HashMap::from([
+            ((LaneId(1), Priority::MOST_URGENT), 100_000),
+            ((LaneId(2), Priority::LEAST_URGENT), 100_000),
+        ]);
+        let mut planner = Planner::default();
+        let mut low = 0;
+        for _ in 0..200 {
+            let plan = planner.plan(&pairs, 2);
+            let taken = lease(&plan, &mut depths, 2);
+            low += taken.iter().filter(|lane| **lane == LaneId(2)).count();
+            planner.note_leased(taken.into_iter().map(|lane| {
+                (lane, if lane == LaneId(1) { Priority::MOST_URGENT } else { Priority::LEAST_URGENT })
+            }));
+        }
+        assert!((10..=20).contains(&low), "{low} of 400");
+    }
+
+    proptest! {
+        #[test]
+        fn capacity_is_used_where_there_is_work(
+            rows in prop::collection::vec((0_i64..20, 0_u8..3, 1_i64..=5, 0_u64..1000, 1_u32..50), 1..30),
+            capacity in 1_u32..200,
+        ) {
+            let mut depths = HashMap::new();
+            let mut pairs = Vec::new();
+            for (lane, tenant, priority, age, depth) in rows {
+                let row = pair(lane * 3 + i64::from(tenant), &format!("t{tenant}"), priority, age);
+                if depths.insert((row.lane_id, row.priority), depth).is_none() {
+                    pairs.push(row);
+                }
+            }
+            let work: u32 = depths.values().sum();
+            let plan = Planner::default().plan(&pairs, capacity);
+            let taken = lease(&plan, &mut depths, capacity);
+            prop_assert_eq!(taken.len() as u32, capacity.min(work));
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! What a call was and how it ended, as seen on the wire.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use sluice_domain::{ApiPath, CallId, ErrorClass, ModelName, NanoUsd, StoredAnswer, UpstreamUse, Usage};
+use sluice_policy::{price, rate_limit::RateLimits, retry::Ending};
+
+/// One call that is to be made.
+#[derive(Clone, PartialEq, Debug)]
+pub struct CallRequest {
+    /// The call, as the ledger names it.
+    pub call_id: CallId,
+    /// The API path of the job.
+    pub path: ApiPath,
+    /// The model name at the upstream; the body's is replaced where it is another.
+    pub model: ModelName,
+    /// The job's body, as submitted.
+    pub body: Bytes,
+    /// W3C `traceparent` to send along.
+    pub traceparent: Option<String>,
+}
+
+/// How a call ended and what it took.
+#[derive(Clone, PartialEq, Debug)]
+pub struct CallReport {
+    /// What was seen on the wire.
+    pub outcome: WireOutcome,
+    /// Which upstream and model it was, for the ledger.
+    pub upstream: UpstreamUse,
+    /// When the first byte was sent, by this worker's clock: what the price depends on. `None` if none was.
+    pub sent_at: Option<DateTime<Utc>>,
+    /// From the first byte sent to the end of the answer. `None` if nothing was sent.
+    pub duration: Option<Duration>,
+    /// From the first byte sent to the first byte of the answer that was no keep-alive.
+    pub time_to_first_byte: Option<Duration>,
+}
+
+/// What was seen of a call on the wire.
+#[derive(Clone, PartialEq, Debug)]
+pub enum WireOutcome {
+    /// No byte of the body was sent: the call can be made again at no cost.
+    NotSent {
+        /// Why.
+        reason: NotSentReason,
+        /// The system's own words, for a person.
+        detail: String,
+    },
+    /// It was sent, at least in part, and the answer is not known: it may be paid for.
+    Unknown(ErrorClass),
+    /// It was answered.
+    Answered(Box<Answer>),
+}
+
+/// Why nothing was sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NotSentReason {
+    /// The upstream's address refused the connection.
+    Refused,
+    /// No connection within the time for it.
+    ConnectTimeout,
+    /// The name does not resolve, or no way leads there.
+    ConnectFailed,
+    /// The handshake failed: a bad certificate, or no TLS at all.
+    Tls,
+    /// Connected, but the connection never took the request.
+    NeverTaken,
+    /// The call was cancelled before it began.
+    Cancelled,
+    /// The body is no JSON object.
+    InvalidBody,
+}
+
+impl NotSentReason {
+    /// The class that users see.
+    pub const fn class(self) -> ErrorClass {
+        match self {
+            Self::Cancelled => ErrorClass::Cancelled,
+            Self::InvalidBody => ErrorClass::InvalidRequest,
+            Self::Refused | Self::ConnectTimeout | Self::ConnectFailed | Self::Tls | Self::NeverTaken => {
+                ErrorClass::NotSent
+            }
+        }
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused => "the connection was refused",
+            Self::ConnectTimeout => "connecting took too long",
+            Self::ConnectFailed => "it could not be reached",
+            Self::Tls => "the TLS handshake failed",
+            Self::NeverTaken => "the connection did not take the request",
+            Self::Cancelled => "the call was cancelled",
+            Self::InvalidBody => "the body is no JSON object",
+        }
+    }
+}
+
+/// An answer: a status line and what could be read of the body.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status_code: u16,
+    /// The bytes after decompression, without the blank lines that keep a connection alive; the completion where
+    /// `is_assembled`.
+    pub body: Bytes,
+    /// Whether `body` was cut because it was larger than is kept.
+    pub is_truncated: bool,
+    /// Whether `body` was put together from a stream.
+    pub is_assembled: bool,
+    /// The stream as it came, where `is_assembled`.
+    pub raw_stream: Option<Bytes>,
+    /// The class of the failure; `None` for a result.
+    pub failure: Option<ErrorClass>,
+    /// The provider's own word for the failure (`error.code` or `error.type`).
+    pub failure_code: Option<String>,
+    /// Tokens, as the provider says.
+    pub usage: Option<Usage>,
+    /// How long the upstream asks to be left alone.
+    pub retry_after: Option<Duration>,
+    /// What the upstream tells of its limits.
+    pub rate_limits: RateLimits,
+}
+
+impl CallReport {
+    /// Whether a byte of the body may have left.
+    pub fn was_sent(&self) -> bool {
+        !matches!(self.outcome, WireOutcome::NotSent { .. })
+    }
+
+    /// What `policy::retry` decides by.
+    pub fn ending(&self) -> Ending {
+        match &self.outcome {
+            WireOutcome::NotSent { reason, .. } => Ending::NotSent(reason.class()),
+            WireOutcome::Unknown(class) => Ending::Unknown(*class),
+            WireOutcome::Answered(answer) => answer.failure.map_or(Ending::Succeeded, Ending::Answered),
+        }
+    }
+
+    /// The answer, if there was one.
+    pub fn answer(&self) -> Option<&Answer> {
+        match &self.outcome {
+            WireOutcome::Answered(answer) => Some(answer),
+            _ => None,
+        }
+    }
+
+    /// How long the upstream asks to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.answer()?.retry_after
+    }
+
+    /// What the call cost; `None` where no usage or no price is known.
+    pub fn cost(&self) -> Option<NanoUsd> {
+        let usage = self.answer()?.usage?;
+        let at = self.sent_at?;
+        let answered = self.upstream.answered_model.as_deref();
+        answered
+            .and_then(|model| price::cost(model, &usage, at))
+            .or_else(|| price::cost(&self.upstream.model, &usage, at))
+    }
+
+    /// The class and a text that is fit for clients, for anything but a result. The provider's own message is not in
+    /// it, since some quote prompts or keys; it is in the answer's body.
+    pub fn error(&self) -> Option<(ErrorClass, String)> {
+        let name = &self.upstream.upstream;
+        match &self.outcome {
+            WireOutcome::NotSent { reason, detail } if detail.is_empty() => {
+                Some((reason.class(), format!("nothing was sent to {name}: {}", reason.as_str())))
+            }
+            WireOutcome::NotSent { reason, detail } => {
+                Some((reason.class(), format!("nothing was sent to {name}: {} ({detail})", reason.as_str())))
+            }
+            WireOutcome::Unknown(class) => Some((*class, format!("{name} {}", unknown_text(*class)))),
+            WireOutcome::Answered(answer) => {
+                let class = answer.failure?;
+                let code =
+                    answer.failure_code.as_deref().map(|code| format!(" ({code})")).unwrap_or_default();
+                Some((
+                    class,
+                    format!("{name} answered {}{code}: {}", answer.status_code, answered_text(class)),
+                ))
+            }
+        }
+    }
+}
+
+impl Answer {
+    /// The answer as it is stored.
+    pub fn stored(&self) -> StoredAnswer {
+        StoredAnswer {
+            status_code: self.status_code,
+            body: self.body.to_vec(),
+            is_truncated: self.is_truncated,
+            is_assembled: self.is_assembled,
+        }
+    }
+}
+
+const fn unknown_text(class: ErrorClass) -> &'static str {
+    match class {
+        ErrorClass::Stalled => "was sent the request and then sent nothing for too long",
+        ErrorClass::CallTimeout => "was sent the request and took too long to answer",
+        ErrorClass::MalformedAnswer => "was sent the request and answered with what can't be read",
+        ErrorClass::Cancelled => {
+            "was sent the request, and the call was cancelled before the answer was complete"
+        }
+        _ => "was sent the request, and the connection broke before the answer was complete",
+    }
+}
+
+const fn answered_text(class: ErrorClass) -> &'static str {
+    match class {
+        ErrorClass::RateLimited => "too many requests for now",
+        ErrorClass::QuotaExhausted => "no money or quota is left",
+        ErrorClass::Unauthorized => "the key is wrong",
+        ErrorClass::Forbidden => "the key may not do this",
+        ErrorClass::NotFound => "there is no such path or model",
+        ErrorClass::Overloaded => "it is overloaded",
+        ErrorClass::UpstreamTimeout => "it gave up waiting",
+        ErrorClass::Conflict => "a conflict on its side",
+        ErrorClass::ServerError => "an error on its side",
+        ErrorClass::IncompleteAnswer => "the answer is incomplete or empty",
+        ErrorClass::InvalidOutput => "the model's output is blank where JSON was asked for",
+        ErrorClass::MalformedAnswer => "the body is not what the API promises",
+        ErrorClass::OversizedAnswer => "the answer is larger than is kept",
+        _ => "the request is wrong",
+    }
+}

@@ -1,0 +1,77 @@
+//! The beat: one row update for all of an incarnation's leases, over a connection of its own.
+
+use sqlx::{Connection, PgConnection};
+
+use sluice_domain::{IncarnationId, LeaseId};
+
+use crate::{PausedKind, Store, StoreError};
+
+/// What the database says to a beat.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum BeatReply {
+    /// The incarnation lives.
+    Alive {
+        /// Leases whose job was cancelled: their calls are to be let go.
+        cancelled: Vec<LeaseId>,
+        /// The newest configuration, 0 where there is none.
+        configuration_version: i64,
+        /// Upstreams and accounts that must not be called.
+        paused: Vec<(PausedKind, String)>,
+    },
+    /// The incarnation was found dead. The dead stay dead.
+    Dead,
+}
+
+/// What a worker says of itself with a beat, for people.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct WorkerLoad {
+    /// Attempts under way.
+    pub in_flight: u32,
+    /// Whether it takes no more work.
+    pub is_draining: bool,
+}
+
+/// The beat's own connection: the pool may be used up by others.
+#[derive(Debug)]
+pub struct BeatConnection {
+    connection: PgConnection,
+}
+
+impl Store {
+    /// Opens a connection for beats, over the direct URL.
+    pub async fn beat_connection(&self) -> Result<BeatConnection, StoreError> {
+        Ok(BeatConnection { connection: PgConnection::connect_with(&self.direct).await? })
+    }
+}
+
+impl BeatConnection {
+    /// Beats for an incarnation.
+    pub async fn beat(
+        &mut self,
+        incarnation: IncarnationId,
+        load: WorkerLoad,
+    ) -> Result<BeatReply, StoreError> {
+        let row = sqlx::query!(
+            r#"-- incarnation_beat_if_alive
+            UPDATE sluice.incarnations
+            SET beat_at = clock_timestamp(), in_flight = $2, is_draining = $3
+            WHERE id = $1 AND dead_at IS NULL
+            RETURNING
+                ARRAY(SELECT c.lease_id FROM sluice.cancelled_leases c WHERE c.incarnation_id = $1
+                      ORDER BY c.lease_id LIMIT 10000) AS "cancelled!",
+                coalesce((SELECT max(version) FROM sluice.configurations), 0) AS "configuration_version!",
+                ARRAY(SELECT p.kind || ' ' || p.name FROM sluice.pauses p ORDER BY p.kind, p.name LIMIT 10000)
+                    AS "paused!""#,
+            incarnation.as_uuid(),
+            load.in_flight as i32,
+            load.is_draining,
+        )
+        .fetch_optional(&mut self.connection)
+        .await?;
+        Ok(row.map_or(BeatReply::Dead, |row| BeatReply::Alive {
+            cancelled: row.cancelled.into_iter().map(LeaseId::from_uuid).collect(),
+            configuration_version: row.configuration_version,
+            paused: row.paused.iter().filter_map(|text| PausedKind::split(text)).collect(),
+        }))
+    }
+}

@@ -1,0 +1,72 @@
+//! What can go wrong between us and the database.
+
+use thiserror::Error;
+
+/// A statement failed.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The database can't be reached, or no connection was free in time. Nothing is known of the statement if it was
+    /// under way.
+    #[error("reach the database")]
+    Unavailable(#[source] sqlx::Error),
+    /// The database refused or broke off the statement.
+    #[error("run a statement on the database")]
+    Statement(#[source] sqlx::Error),
+    /// The URL can't be understood.
+    #[error("understand the database URL")]
+    BadUrl(#[source] sqlx::Error),
+    /// The incarnation was found dead; this process must drop its leases and go on as a new one.
+    #[error("act for an incarnation that is dead")]
+    IncarnationDead,
+    /// The schema is not the one that this program needs.
+    #[error("use this database: {0}")]
+    Schema(String),
+    /// A migration failed; the database is as it was before it.
+    #[error("migrate the database")]
+    Migration(#[source] Box<sqlx::migrate::MigrateError>),
+    /// A row holds a word that this program does not know: a newer program wrote it.
+    #[error("understand a stored value: {0}")]
+    UnknownValue(String),
+}
+
+impl StoreError {
+    /// Whether the same call may work when the database is back.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+
+    /// The SQLSTATE, where the database gave one.
+    pub fn sql_state(&self) -> Option<String> {
+        match self {
+            Self::Unavailable(source) | Self::Statement(source) => {
+                source.as_database_error()?.code().map(std::borrow::Cow::into_owned)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(source: sqlx::Error) -> Self {
+        if let sqlx::Error::Database(database) = &source {
+            return match database.code().as_deref() {
+                Some("SL001") => Self::IncarnationDead,
+                // 08: connection; 53300: too many connections; 57P0x: shutting down, crashed, starting up.
+                Some(code) if code.starts_with("08") || code == "53300" || code.starts_with("57P0") => {
+                    Self::Unavailable(source)
+                }
+                _ => Self::Statement(source),
+            };
+        }
+        match source {
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed
+            | sqlx::Error::Protocol(_) => Self::Unavailable(source),
+            sqlx::Error::Configuration(_) => Self::BadUrl(source),
+            _ => Self::Statement(source),
+        }
+    }
+}

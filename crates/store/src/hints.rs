@@ -1,0 +1,113 @@
+//! Doorbells: hints by NOTIFY that there is something to look at. Correctness rests on polling; a bell that is lost
+//! costs one poll interval.
+
+use std::{sync::Arc, time::Duration};
+
+use sqlx::postgres::{PgListener, PgPoolOptions};
+use tokio::sync::Notify;
+
+use crate::{Store, StoreError};
+
+/// What a bell says.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Doorbell {
+    /// There may be work to lease.
+    Ready,
+    /// Jobs may have ended.
+    Ended,
+    /// A running job was cancelled.
+    Cancelled,
+}
+
+impl Doorbell {
+    const ALL: [Self; 3] = [Self::Ready, Self::Ended, Self::Cancelled];
+
+    const fn channel(self) -> &'static str {
+        match self {
+            Self::Ready => "sluice_ready",
+            Self::Ended => "sluice_ended",
+            Self::Cancelled => "sluice_cancelled",
+        }
+    }
+}
+
+/// Hears bells, over a connection of its own.
+#[derive(Debug)]
+pub struct DoorbellListener {
+    listener: PgListener,
+}
+
+impl DoorbellListener {
+    /// Waits for the next bell. `None`: the connection broke, was made again, and bells may have been missed: look.
+    pub async fn heard(&mut self) -> Result<Option<Doorbell>, StoreError> {
+        let notification = self.listener.try_recv().await?;
+        Ok(notification
+            .and_then(|heard| Doorbell::ALL.into_iter().find(|bell| bell.channel() == heard.channel())))
+    }
+}
+
+impl Store {
+    /// Starts to listen, over the direct URL.
+    pub async fn listen(&self, bells: &[Doorbell]) -> Result<DoorbellListener, StoreError> {
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(Duration::from_secs(5))
+            .connect_lazy_with(self.direct.clone());
+        let mut listener = PgListener::connect_with(&pool).await?;
+        listener.listen_all(bells.iter().map(|bell| bell.channel())).await?;
+        Ok(DoorbellListener { listener })
+    }
+
+    /// Rings a bell now. Callers that ring often use a [`Ringer`].
+    pub async fn ring(&self, bell: Doorbell) -> Result<(), StoreError> {
+        sqlx::query!("-- doorbell_ring\nSELECT pg_notify($1, '')", bell.channel())
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Wakes workers if one has said that it sleeps.
+    pub async fn wake_sleepers(&self) -> Result<(), StoreError> {
+        sqlx::query!("-- doorbell_wake_sleepers\nSELECT sluice.wake_sleepers()").execute(&self.pool).await?;
+        Ok(())
+    }
+}
+
+/// Rings one bell for a whole process: the first ring at once, further ones together every `gap`, since a NOTIFY takes
+/// a lock that is global to the server.
+#[derive(Clone, Debug)]
+pub struct Ringer {
+    wanted: Arc<Notify>,
+}
+
+impl Ringer {
+    /// Starts the ringer's task, which ends when the last clone is dropped.
+    pub fn start(store: Store, bell: Doorbell, gap: Duration) -> Self {
+        let wanted = Arc::new(Notify::new());
+        let weak = Arc::downgrade(&wanted);
+        tokio::spawn(async move {
+            loop {
+                let Some(notify) = weak.upgrade() else { return };
+                // A timeout, so that the task sees that nobody is left who could ring.
+                if tokio::time::timeout(Duration::from_secs(5), notify.notified()).await.is_err() {
+                    continue;
+                }
+                drop(notify);
+                let rung = match bell {
+                    Doorbell::Ready => store.wake_sleepers().await,
+                    other => store.ring(other).await,
+                };
+                if let Err(error) = rung {
+                    tracing::debug!(error = %error, "a doorbell could not be rung; polling finds the work");
+                }
+                tokio::time::sleep(gap).await;
+            }
+        });
+        Self { wanted }
+    }
+
+    /// Wants a ring; returns at once.
+    pub fn ring(&self) {
+        self.wanted.notify_one();
+    }
+}

@@ -1,0 +1,168 @@
+//! The rows of worker incarnations: start, sleep, end, and the list that people see.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sluice_domain::IncarnationId;
+
+use crate::{Store, StoreError};
+
+/// A worker process that starts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NewIncarnation {
+    /// Its id.
+    pub id: IncarnationId,
+    /// The worker's name, for people.
+    pub worker: String,
+    /// Which host and boot it runs on.
+    pub host: String,
+    /// The file that it holds locked while it lives.
+    pub lock_path: Option<String>,
+    /// Its process id.
+    pub pid: u32,
+    /// The version of its program.
+    pub version: String,
+}
+
+/// An incarnation as people see it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WorkerRow {
+    /// Its id.
+    pub id: IncarnationId,
+    /// The worker's name.
+    pub worker: String,
+    /// Which host and boot it runs on.
+    pub host: String,
+    /// The file that it holds locked while it lives.
+    pub lock_path: Option<String>,
+    /// Its process id.
+    pub pid: u32,
+    /// The version of its program.
+    pub version: String,
+    /// When it started.
+    pub started_at: DateTime<Utc>,
+    /// Its last beat.
+    pub beat_at: DateTime<Utc>,
+    /// Milliseconds since its last beat, by the database clock.
+    pub beat_age_ms: i64,
+    /// Whether it found nothing to do.
+    pub is_asleep: bool,
+    /// Whether it takes no more work.
+    pub is_draining: bool,
+    /// Attempts under way at its last beat.
+    pub in_flight: u32,
+}
+
+impl WorkerRow {
+    /// The row as REST and the command line show it.
+    pub fn to_json(&self) -> Value {
+        serde_json::json!({
+            "id": self.id, "object": "worker", "worker": self.worker, "host": self.host, "pid": self.pid,
+            "version": self.version, "started_at": self.started_at, "beat_at": self.beat_at,
+            "beat_age_ms": self.beat_age_ms, "asleep": self.is_asleep, "draining": self.is_draining,
+            "in_flight": self.in_flight,
+        })
+    }
+}
+
+impl Store {
+    /// Writes the row of an incarnation that starts; its first beat is now.
+    pub async fn incarnation_start(&self, new: &NewIncarnation) -> Result<(), StoreError> {
+        sqlx::query!(
+            "-- incarnation_start
+            INSERT INTO sluice.incarnations (id, worker, host, lock_path, pid, version, started_at, beat_at)
+            VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp(), clock_timestamp())",
+            new.id.as_uuid(),
+            new.worker,
+            new.host,
+            new.lock_path,
+            new.pid as i32,
+            new.version,
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Says that an incarnation found nothing to do and wants to hear of new work. The caller looks once more after.
+    pub async fn incarnation_sleep(&self, id: IncarnationId) -> Result<(), StoreError> {
+        self.incarnation_set_asleep(id, Sleep::Asleep).await
+    }
+
+    /// Says that an incarnation has work again.
+    pub async fn incarnation_wake(&self, id: IncarnationId) -> Result<(), StoreError> {
+        self.incarnation_set_asleep(id, Sleep::Awake).await
+    }
+
+    async fn incarnation_set_asleep(&self, id: IncarnationId, sleep: Sleep) -> Result<(), StoreError> {
+        sqlx::query!(
+            "-- incarnation_set_asleep
+            UPDATE sluice.incarnations SET is_asleep = $2 WHERE id = $1 AND dead_at IS NULL",
+            id.as_uuid(),
+            sleep == Sleep::Asleep,
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Ends an incarnation: at a clean exit by itself, or because its lock file is free. Leases that it still has end
+    /// at once; says how many.
+    pub async fn incarnation_end(&self, id: IncarnationId) -> Result<u32, StoreError> {
+        sqlx::query!(
+            "-- incarnation_end
+            UPDATE sluice.incarnations SET dead_at = clock_timestamp() WHERE id = $1 AND dead_at IS NULL",
+            id.as_uuid(),
+        )
+        .execute(&self.pool)
+        .await?;
+        let mut ended = 0;
+        loop {
+            let page = sqlx::query_scalar!(
+                r#"-- incarnation_expire_leases
+                SELECT sluice.expire_leases($1, 1000) AS "moved!""#,
+                id.as_uuid(),
+            )
+            .fetch_one(&self.pool)
+            .await?;
+            ended += page as u32;
+            if page < 1000 {
+                return Ok(ended);
+            }
+        }
+    }
+
+    /// The incarnations that are not known to be dead, newest first.
+    pub async fn workers(&self) -> Result<Vec<WorkerRow>, StoreError> {
+        let rows = sqlx::query!(
+            r#"-- incarnation_list_alive
+            SELECT id, worker, host, lock_path, pid, version, started_at, beat_at, is_asleep, is_draining, in_flight,
+                   (extract(epoch FROM clock_timestamp() - beat_at) * 1000)::bigint AS "beat_age_ms!"
+            FROM sluice.incarnations WHERE dead_at IS NULL ORDER BY id DESC LIMIT 1000"#
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| WorkerRow {
+                id: IncarnationId::from_uuid(row.id),
+                worker: row.worker,
+                host: row.host,
+                lock_path: row.lock_path,
+                pid: row.pid as u32,
+                version: row.version,
+                started_at: row.started_at,
+                beat_at: row.beat_at,
+                beat_age_ms: row.beat_age_ms,
+                is_asleep: row.is_asleep,
+                is_draining: row.is_draining,
+                in_flight: row.in_flight as u32,
+            })
+            .collect())
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sleep {
+    Asleep,
+    Awake,
+}

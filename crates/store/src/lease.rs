@@ -1,0 +1,114 @@
+//! Leasing jobs, and giving leases back that were not used.
+
+use std::time::Duration;
+
+use sluice_domain::{
+    ApiPath, IncarnationId, JobId, LaneId, LeaseId, LeasedJob, ModelName, OnUnknown, Priority, QueueName,
+    TenantName,
+};
+
+use crate::{Grant, Store, StoreError};
+
+impl Store {
+    /// Leases at most `limit` jobs of the granted pairs, in the order of the grants; each gets its *begun* row on the
+    /// ledger in the same statement. A dead incarnation gets [`StoreError::IncarnationDead`].
+    pub async fn lease_many(
+        &self,
+        incarnation: IncarnationId,
+        grants: &[Grant],
+        limit: u32,
+    ) -> Result<Vec<LeasedJob>, StoreError> {
+        let lanes: Vec<i64> = grants.iter().map(|grant| grant.lane_id.0).collect();
+        let priorities: Vec<i16> = grants.iter().map(|grant| i16::from(grant.priority.get())).collect();
+        let limits: Vec<i32> =
+            grants.iter().map(|grant| i32::try_from(grant.limit).unwrap_or(i32::MAX)).collect();
+        let rows = sqlx::query!(
+            r#"-- job_lease_many
+            SELECT job_id AS "job_id!", lease_id AS "lease_id!", lane_id AS "lane_id!", generation AS "generation!",
+                   lease_no AS "lease_no!", tries AS "tries!", crashes AS "crashes!", refusals AS "refusals!",
+                   max_attempts, hold_on_unknown AS "hold_on_unknown!", priority AS "priority!",
+                   tenant AS "tenant!", queue AS "queue!", model AS "model!", path AS "path!", deadline_in_ms,
+                   waited_ms AS "waited_ms!", traceparent, body AS "body!"
+            FROM sluice.lease($1, $2, $3, $4, $5)"#,
+            incarnation.as_uuid(),
+            &lanes,
+            &priorities,
+            &limits,
+            i32::try_from(limit).unwrap_or(i32::MAX),
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter()
+            .map(|row| {
+                Ok(LeasedJob {
+                    job_id: JobId::from_uuid(row.job_id),
+                    lease_id: LeaseId::from_uuid(row.lease_id),
+                    lane_id: LaneId(row.lane_id),
+                    generation: row.generation as u32,
+                    lease_no: row.lease_no as u32,
+                    tries: row.tries as u16,
+                    crashes: row.crashes as u16,
+                    refusals: row.refusals as u16,
+                    max_attempts: row.max_attempts.map(|most| most as u16),
+                    on_unknown: if row.hold_on_unknown { OnUnknown::Hold } else { OnUnknown::Retry },
+                    priority: Priority::new(i64::from(row.priority))
+                        .map_err(|error| StoreError::UnknownValue(error.to_string()))?,
+                    tenant: TenantName::from_stored(row.tenant),
+                    queue: QueueName::from_stored(row.queue),
+                    model: ModelName::from_stored(row.model),
+                    path: ApiPath::from_stored(row.path),
+                    deadline_in: row.deadline_in_ms.map(|ms| Duration::from_millis(ms.max(0) as u64)),
+                    waited: Duration::from_millis(row.waited_ms.max(0) as u64),
+                    traceparent: row.traceparent,
+                    body: row.body,
+                })
+            })
+            .collect()
+    }
+
+    /// Gives back leases whose call was not begun: no try is spent and the jobs can run at once. Says how many were
+    /// still this incarnation's.
+    pub async fn lease_hand_back_many(
+        &self,
+        incarnation: IncarnationId,
+        leases: &[(JobId, LeaseId)],
+    ) -> Result<u32, StoreError> {
+        let mut leases = leases.to_vec();
+        leases.sort_unstable();
+        let jobs: Vec<_> = leases.iter().map(|(job, _)| job.as_uuid()).collect();
+        let ids: Vec<_> = leases.iter().map(|(_, lease)| lease.as_uuid()).collect();
+        let moved = sqlx::query_scalar!(
+            r#"-- lease_hand_back_many
+            SELECT sluice.hand_back($1, $2, $3) AS "moved!""#,
+            incarnation.as_uuid(),
+            &jobs,
+            &ids,
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(moved as u32)
+    }
+
+    /// The leases that the database counts as this incarnation's and that are older than `age`: what a worker doesn't
+    /// hold of them comes from a lease whose answer never arrived.
+    pub async fn leases_older_than(
+        &self,
+        incarnation: IncarnationId,
+        age: Duration,
+    ) -> Result<Vec<(JobId, LeaseId)>, StoreError> {
+        let rows = sqlx::query!(
+            r#"-- lease_list_older_than
+            SELECT job_id, lease_id FROM sluice.running
+            WHERE incarnation_id = $1 AND leased_at < clock_timestamp() - make_interval(secs => $2)
+            ORDER BY job_id LIMIT 100000"#,
+            incarnation.as_uuid(),
+            age.as_secs_f64(),
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| (JobId::from_uuid(row.job_id), LeaseId::from_uuid(row.lease_id)))
+            .collect())
+    }
+}

@@ -1,0 +1,97 @@
+//! Submitting jobs.
+
+use sqlx::types::Json;
+
+use sluice_domain::{Conflict, JobId, NewJob, OnUnknown, SubmitOutcome};
+
+use crate::{Store, StoreError};
+
+/// The most jobs of one statement. Callers with more send several, each of which counts by itself.
+pub const MAX_SUBMIT_BATCH: usize = 1_000;
+
+/// SQLSTATE lock_not_available: another transaction holds one of the keys and has not committed.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+
+impl Store {
+    /// Stores one job.
+    pub async fn submit(&self, job: &NewJob) -> Result<SubmitOutcome, StoreError> {
+        let outcomes = self.submit_many(std::slice::from_ref(job)).await?;
+        outcomes
+            .into_iter()
+            .next()
+            .ok_or_else(|| StoreError::UnknownValue("no answer to a submit".to_owned()))
+    }
+
+    /// Stores at most [`MAX_SUBMIT_BATCH`] jobs in one statement: all that are not refused, or on an error none. The
+    /// outcomes stand in the order of the jobs. Where another's uncommitted key is in the way, the jobs are stored one
+    /// by one, so that only the ones with that key are refused.
+    pub async fn submit_many(&self, jobs: &[NewJob]) -> Result<Vec<SubmitOutcome>, StoreError> {
+        match self.submit_batch(jobs).await {
+            Err(error) if error.sql_state().as_deref() == Some(LOCK_NOT_AVAILABLE) => {
+                let mut outcomes = Vec::with_capacity(jobs.len());
+                for job in jobs {
+                    outcomes.push(match self.submit_batch(std::slice::from_ref(job)).await {
+                        Ok(outcome) => outcome[0],
+                        Err(error) if error.sql_state().as_deref() == Some(LOCK_NOT_AVAILABLE) => {
+                            SubmitOutcome::Conflict(Conflict::KeyInUse)
+                        }
+                        Err(error) => return Err(error),
+                    });
+                }
+                Ok(outcomes)
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn submit_batch(&self, jobs: &[NewJob]) -> Result<Vec<SubmitOutcome>, StoreError> {
+        if jobs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = sqlx::query!(
+            r#"-- job_submit_batch
+            SELECT ordinal AS "ordinal!", job_id AS "job_id!", verdict AS "verdict!"
+            FROM sluice.submit_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"#,
+            &column(jobs, |job| job.id.as_uuid()),
+            &column(jobs, |job| job.tenant.to_string()),
+            &column(jobs, |job| job.queue.to_string()),
+            &column(jobs, |job| job.model.to_string()),
+            &column(jobs, |job| job.path.to_string()),
+            &column(jobs, |job| i16::from(job.priority.get())),
+            &column(jobs, |job| job.idempotency_key.as_ref().map(ToString::to_string)) as _,
+            &column(jobs, |job| job.run_at) as _,
+            &column(jobs, |job| job.deadline) as _,
+            &column(jobs, |job| job.max_attempts.map(|most| most as i16)) as _,
+            &column(jobs, |job| job.on_unknown == OnUnknown::Hold),
+            &column(jobs, |job| Json(job.tags.pairs())) as _,
+            &column(jobs, |job| job.traceparent.as_deref()) as _,
+            &column(jobs, |job| job.body.as_slice()) as _,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let mut outcomes = vec![None; jobs.len()];
+        for row in rows {
+            let id = JobId::from_uuid(row.job_id);
+            let outcome = match row.verdict.as_str() {
+                "created" => SubmitOutcome::Created(id),
+                "existing" => SubmitOutcome::Existing(id),
+                "other_content" => SubmitOutcome::Conflict(Conflict::OtherContent(id)),
+                other => return Err(StoreError::UnknownValue(format!("submit verdict {other}"))),
+            };
+            if let Some(slot) = outcomes.get_mut(row.ordinal as usize - 1) {
+                *slot = Some(outcome);
+            }
+        }
+        outcomes
+            .into_iter()
+            .map(|outcome| {
+                outcome.ok_or_else(|| StoreError::UnknownValue("a submit without answer".to_owned()))
+            })
+            .collect()
+    }
+}
+
+/// One column of a batch, as the statement's array.
+fn column<'a, T>(jobs: &'a [NewJob], value: impl Fn(&'a NewJob) -> T) -> Vec<T> {
+    jobs.iter().map(value).collect()
+}

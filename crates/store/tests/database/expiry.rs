@@ -1,0 +1,126 @@
+//! Expiry: dead workers, crashes, deadlines.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sluice_domain::{HoldReason, JobState, OnUnknown};
+use sluice_store::{BeatReply, Bodies, ReapRequest, WorkerLoad};
+use sluice_testkit::job;
+
+use crate::fixture::Fixture;
+
+const TTL: Duration = Duration::from_secs(15);
+
+async fn expected(f: &Fixture) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
+    let seen = f.store.reap(ReapRequest { ttl: TTL, expected: None }).await.unwrap();
+    Some((seen.database_now, seen.postmaster_start))
+}
+
+#[tokio::test]
+async fn an_expired_lease_is_run_again_and_its_crash_counted() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    let id = f.submit(&job().build()).await;
+    f.lease_one(worker).await;
+    f.stop_beating(worker).await;
+    let expected = expected(&f).await;
+    let reaped = f.store.reap(ReapRequest { ttl: TTL, expected }).await.unwrap();
+    assert_eq!((reaped.marked, reaped.leases), (1, 1));
+    let other = f.incarnation().await;
+    let again = f.lease_one(other).await;
+    assert_eq!((again.job_id, again.crashes, again.tries, again.lease_no), (id, 1, 0, 2));
+    let attempts = f.store.attempts(&f.tenant, id).await.unwrap().unwrap();
+    assert_eq!(attempts[0].outcome, Some(sluice_domain::Outcome::Lost));
+}
+
+#[tokio::test]
+async fn a_beating_worker_keeps_its_leases() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    f.submit(&job().build()).await;
+    f.lease_one(worker).await;
+    let expected = expected(&f).await;
+    let reaped = f.store.reap(ReapRequest { ttl: TTL, expected }).await.unwrap();
+    assert_eq!((reaped.marked, reaped.leases), (0, 0));
+}
+
+#[tokio::test]
+async fn a_disagreement_about_time_or_server_marks_nobody() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    f.submit(&job().build()).await;
+    f.lease_one(worker).await;
+    f.stop_beating(worker).await;
+    let (now, start) = expected(&f).await.unwrap();
+    for wrong in [
+        None,
+        Some((now - Duration::from_secs(5), start)),
+        Some((now + Duration::from_hours(1), start)),
+        Some((now, start - Duration::from_secs(1))),
+    ] {
+        let reaped = f.store.reap(ReapRequest { ttl: TTL, expected: wrong }).await.unwrap();
+        assert_eq!((reaped.marked, reaped.leases), (0, 0), "{wrong:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_dead_stay_dead() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    let mut beats = f.store.beat_connection().await.unwrap();
+    let alive = beats.beat(worker, WorkerLoad::default()).await.unwrap();
+    assert!(matches!(alive, BeatReply::Alive { .. }), "{alive:?}");
+    f.store.incarnation_end(worker).await.unwrap();
+    assert_eq!(beats.beat(worker, WorkerLoad::default()).await.unwrap(), BeatReply::Dead);
+}
+
+#[tokio::test]
+async fn a_job_that_says_hold_is_held_when_its_worker_dies() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    let id = f.submit(&job().on_unknown(OnUnknown::Hold).build()).await;
+    f.lease_one(worker).await;
+    f.store.incarnation_end(worker).await.unwrap();
+    let view = f.store.job(&f.tenant, id, Bodies::LeftOut).await.unwrap().unwrap();
+    assert_eq!((view.state, view.hold_reason), (JobState::Held, Some(HoldReason::UnknownOutcome)));
+}
+
+#[tokio::test]
+async fn a_job_whose_workers_crash_three_times_is_poison() {
+    let f = Fixture::new().await;
+    let id = f.submit(&job().build()).await;
+    for crash in 0..3 {
+        let worker = f.incarnation().await;
+        assert_eq!(f.lease_one(worker).await.crashes, crash);
+        f.store.incarnation_end(worker).await.unwrap();
+    }
+    let view = f.store.job(&f.tenant, id, Bodies::LeftOut).await.unwrap().unwrap();
+    assert_eq!((view.state, view.hold_reason), (JobState::Held, Some(HoldReason::Poison)));
+}
+
+#[tokio::test]
+async fn a_deadline_ends_waiting_jobs_and_they_are_never_leased() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    let id = f.submit(&job().build()).await;
+    sqlx::query("UPDATE sluice.ready SET deadline = clock_timestamp() - interval '1 s'")
+        .execute(f.database.pool())
+        .await
+        .unwrap();
+    assert!(f.lease(worker, 1).await.is_empty());
+    assert_eq!(f.store.deadlines_end(100).await.unwrap(), 1);
+    let view = f.store.job(&f.tenant, id, Bodies::LeftOut).await.unwrap().unwrap();
+    assert_eq!(view.error.unwrap().class, sluice_domain::ErrorClass::DeadlineExceeded);
+}
+
+#[tokio::test]
+async fn leases_whose_answer_never_arrived_are_listed() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    f.submit(&job().build()).await;
+    let leased = f.lease_one(worker).await;
+    let none = f.store.leases_older_than(worker, Duration::from_mins(1)).await.unwrap();
+    assert!(none.is_empty());
+    let all = f.store.leases_older_than(worker, Duration::ZERO).await.unwrap();
+    assert_eq!(all, [(leased.job_id, leased.lease_id)]);
+}

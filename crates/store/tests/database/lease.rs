@@ -1,0 +1,113 @@
+//! Leasing: order, schedules, pauses, the dead.
+
+use std::{collections::HashSet, time::Duration};
+
+use sluice_domain::{JobState, QueueName};
+use sluice_store::StoreError;
+use sluice_testkit::job;
+
+use crate::fixture::Fixture;
+
+#[tokio::test]
+async fn urgent_jobs_are_leased_first_then_the_older() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    let mut ids = Vec::new();
+    for priority in [1, 3, 5, 3] {
+        ids.push(f.submit(&job().priority(priority).build()).await);
+    }
+    let order: Vec<_> = f.lease(worker, 4).await.into_iter().map(|leased| leased.job_id).collect();
+    assert_eq!(order, [ids[2], ids[1], ids[3], ids[0]]);
+}
+
+#[tokio::test]
+async fn two_leases_at_once_never_share_a_job() {
+    let f = Fixture::new().await;
+    f.store.submit_many(&job().times(200)).await.unwrap();
+    let (one, two) = (f.incarnation().await, f.incarnation().await);
+    let (first, second) = tokio::join!(f.lease(one, 150), f.lease(two, 150));
+    let ids: HashSet<_> = first.iter().chain(&second).map(|leased| leased.job_id).collect();
+    assert_eq!(ids.len(), first.len() + second.len());
+    let leases: HashSet<_> = first.iter().chain(&second).map(|leased| leased.lease_id).collect();
+    assert_eq!(leases.len(), ids.len());
+    assert_eq!(f.count("attempts_begun").await, ids.len() as i64);
+}
+
+#[tokio::test]
+async fn a_job_for_later_is_not_leased_and_the_board_says_when() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    let now: chrono::DateTime<chrono::Utc> =
+        sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(f.database.pool()).await.unwrap();
+    f.submit(&job().run_at(now + Duration::from_hours(1)).build()).await;
+    let board = f.store.board(None, None).await.unwrap();
+    assert_eq!(board.len(), 1);
+    assert_eq!(board[0].age, None);
+    assert!(board[0].due_in.unwrap() > Duration::from_secs(3500));
+    assert!(f.lease(worker, 1).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_paused_queue_gives_nothing_until_it_is_resumed() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    let id = f.submit(&job().queue("q").build()).await;
+    let seen = f.store.board(None, None).await.unwrap();
+    let queue = QueueName::new("q").unwrap();
+    f.store.queue_pause(&f.tenant, &queue).await.unwrap();
+    assert!(f.store.board(None, None).await.unwrap().is_empty());
+    // Also for a worker that read the board before the pause.
+    let grants: Vec<_> = seen
+        .iter()
+        .map(|entry| sluice_store::Grant { lane_id: entry.lane_id, priority: entry.priority, limit: 1 })
+        .collect();
+    assert!(f.store.lease_many(worker, &grants, 1).await.unwrap().is_empty());
+    assert!(f.store.queue_resume(&f.tenant, &queue).await.unwrap());
+    assert_eq!(f.lease_one(worker).await.job_id, id);
+}
+
+#[tokio::test]
+async fn the_dead_lease_nothing() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    f.submit(&job().build()).await;
+    let board = f.store.board(None, None).await.unwrap();
+    f.store.incarnation_end(worker).await.unwrap();
+    let grants = [sluice_store::Grant { lane_id: board[0].lane_id, priority: board[0].priority, limit: 1 }];
+    let refused = f.store.lease_many(worker, &grants, 1).await;
+    assert!(matches!(refused, Err(StoreError::IncarnationDead)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn what_is_handed_back_can_run_at_once_and_spent_no_try() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    let id = f.submit(&job().build()).await;
+    let leased = f.lease_one(worker).await;
+    let handed = [(leased.job_id, leased.lease_id)];
+    assert_eq!(f.store.lease_hand_back_many(worker, &handed).await.unwrap(), 1);
+    assert_eq!(f.store.lease_hand_back_many(worker, &handed).await.unwrap(), 0);
+    assert_eq!(f.state(id).await, JobState::Queued);
+    let again = f.lease_one(worker).await;
+    assert_eq!((again.tries, again.crashes, again.refusals, again.lease_no), (0, 0, 0, 2));
+}
+
+#[tokio::test]
+async fn the_queue_of_a_run_is_worked_only_by_who_names_it() {
+    let f = Fixture::new().await;
+    f.submit(&job().queue("run:abc").build()).await;
+    assert!(f.store.board(None, None).await.unwrap().is_empty());
+    let named = [QueueName::new("run:abc").unwrap()];
+    assert_eq!(f.store.board(None, Some(&named)).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_job_that_comes_back_stands_before_fresh_ones_of_its_priority() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    let old = f.submit(&job().build()).await;
+    let leased = f.lease_one(worker).await;
+    f.store.submit_many(&job().times(5)).await.unwrap();
+    f.store.lease_hand_back_many(worker, &[(leased.job_id, leased.lease_id)]).await.unwrap();
+    assert_eq!(f.lease_one(worker).await.job_id, old);
+}

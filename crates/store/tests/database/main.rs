@@ -1,0 +1,13 @@
+//! The statements against a real Postgres: fences, edges, keys, expiry, and what the public functions allow.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
+
+mod cancel_and_replay;
+mod edges;
+mod expiry;
+mod fixture;
+mod lease;
+mod rights;
+mod settle;
+mod sql_functions;
+mod submit;

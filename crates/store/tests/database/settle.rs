@@ -1,0 +1,157 @@
+//! Settling: the fence, late answers, repeated words.
+
+use std::time::Duration;
+
+use sluice_domain::{Decision, ErrorClass, HoldReason, JobState, OnUnknown, Outcome, SettleVerdict};
+use sluice_store::Bodies;
+use sluice_testkit::job;
+
+use crate::fixture::{Fixture, success};
+
+#[tokio::test]
+async fn a_settled_answer_is_kept_byte_for_byte() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    let id = f.submit(&job().build()).await;
+    let leased = f.lease_one(worker).await;
+    let bytes = b"{\"a\":\"\0\xff\xfe\"}\r\n";
+    let verdicts = f.store.settle_many(&[success(worker, &leased, bytes)]).await.unwrap();
+    assert_eq!(verdicts, [SettleVerdict::Settled]);
+    let view = f.store.job(&f.tenant, id, Bodies::Included).await.unwrap().unwrap();
+    let result = view.result.unwrap();
+    assert_eq!((view.state, view.tries, result.status_code), (JobState::Succeeded, 1, 200));
+    assert_eq!(result.body, bytes);
+    assert_eq!(result.cost.0, 1_234);
+    assert_eq!(result.usage.unwrap().input_tokens, 7);
+}
+
+#[tokio::test]
+async fn a_settle_that_is_repeated_is_recognised() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    f.submit(&job().build()).await;
+    let leased = f.lease_one(worker).await;
+    let settlement = success(worker, &leased, b"{}");
+    f.store.settle_many(std::slice::from_ref(&settlement)).await.unwrap();
+    let again = f.store.settle_many(&[settlement]).await.unwrap();
+    assert_eq!(again, [SettleVerdict::AlreadySettled]);
+    assert_eq!(
+        (f.count("done").await, f.count("attempts_ended").await, f.count("late_results").await),
+        (1, 1, 0)
+    );
+}
+
+#[tokio::test]
+async fn a_retry_goes_back_with_its_try_spent() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    let id = f.submit(&job().build()).await;
+    let leased = f.lease_one(worker).await;
+    let mut settlement = success(worker, &leased, b"busy");
+    settlement.outcome = Outcome::Retry;
+    settlement.answer = None;
+    settlement.error = Some((ErrorClass::ServerError, "upstream said\0 500".to_owned()));
+    settlement.decision =
+        Decision::Requeue { delay: Duration::from_mins(1), spends_try: true, is_refusal: false };
+    f.store.settle_many(&[settlement]).await.unwrap();
+    let view = f.store.job(&f.tenant, id, Bodies::LeftOut).await.unwrap().unwrap();
+    assert_eq!((view.state, view.tries), (JobState::Queued, 1));
+    assert_eq!(view.error.unwrap().class, ErrorClass::ServerError);
+    assert!(f.lease(worker, 1).await.is_empty(), "it rests for a minute");
+}
+
+#[tokio::test]
+async fn an_unknown_outcome_can_be_held_and_released() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    let id = f.submit(&job().on_unknown(OnUnknown::Hold).build()).await;
+    let leased = f.lease_one(worker).await;
+    let mut settlement = success(worker, &leased, b"");
+    settlement.outcome = Outcome::Unknown;
+    settlement.answer = None;
+    settlement.error = Some((ErrorClass::ConnectionLost, "the connection broke".to_owned()));
+    settlement.decision = Decision::Hold(HoldReason::UnknownOutcome);
+    f.store.settle_many(&[settlement]).await.unwrap();
+    let view = f.store.job(&f.tenant, id, Bodies::LeftOut).await.unwrap().unwrap();
+    assert_eq!((view.state, view.hold_reason), (JobState::Held, Some(HoldReason::UnknownOutcome)));
+    assert!(f.lease(worker, 1).await.is_empty());
+    f.store.job_release(&f.tenant, id).await.unwrap();
+    assert_eq!(f.lease_one(worker).await.job_id, id);
+}
+
+#[tokio::test]
+async fn a_late_answer_ends_a_job_that_was_not_leased_since() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    let id = f.submit(&job().build()).await;
+    let leased = f.lease_one(worker).await;
+    f.store.incarnation_end(worker).await.unwrap();
+    assert_eq!(f.state(id).await, JobState::Queued);
+    let verdicts = f.store.settle_many(&[success(worker, &leased, b"{\"paid\":1}")]).await.unwrap();
+    assert_eq!(verdicts, [SettleVerdict::LateAccepted]);
+    let view = f.store.job(&f.tenant, id, Bodies::Included).await.unwrap().unwrap();
+    let result = view.result.unwrap();
+    assert_eq!((view.state, result.is_late), (JobState::Succeeded, true));
+    assert_eq!(result.body, b"{\"paid\":1}");
+}
+
+#[tokio::test]
+async fn a_late_answer_changes_nothing_once_the_job_was_leased_again() {
+    let f = Fixture::new().await;
+    let (dead, alive) = (f.incarnation().await, f.incarnation().await);
+    let id = f.submit(&job().build()).await;
+    let stale = f.lease_one(dead).await;
+    f.store.incarnation_end(dead).await.unwrap();
+    let current = f.lease_one(alive).await;
+    let verdicts = f.store.settle_many(&[success(dead, &stale, b"late")]).await.unwrap();
+    assert_eq!(verdicts, [SettleVerdict::LateKept]);
+    assert_eq!(f.state(id).await, JobState::Running);
+    let verdicts = f.store.settle_many(&[success(alive, &current, b"current")]).await.unwrap();
+    assert_eq!(verdicts, [SettleVerdict::Settled]);
+    let view = f.store.job(&f.tenant, id, Bodies::Included).await.unwrap().unwrap();
+    assert_eq!(view.result.unwrap().body, b"current");
+    assert_eq!(f.count("late_results").await, 1);
+}
+
+#[tokio::test]
+async fn a_late_error_is_stale() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    let id = f.submit(&job().build()).await;
+    let leased = f.lease_one(worker).await;
+    f.store.incarnation_end(worker).await.unwrap();
+    let mut settlement = success(worker, &leased, b"");
+    settlement.outcome = Outcome::Failed;
+    settlement.error = Some((ErrorClass::InvalidRequest, "no".to_owned()));
+    settlement.decision = Decision::Fail { is_retryable: false };
+    assert_eq!(f.store.settle_many(&[settlement]).await.unwrap(), [SettleVerdict::Stale]);
+    assert_eq!(f.state(id).await, JobState::Queued);
+}
+
+#[tokio::test]
+async fn another_lease_id_settles_nothing() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    let id = f.submit(&job().build()).await;
+    let leased = f.lease_one(worker).await;
+    let mut forged = success(worker, &leased, b"forged");
+    forged.lease_id = sluice_domain::LeaseId::generate();
+    assert_eq!(f.store.settle_many(&[forged]).await.unwrap(), [SettleVerdict::LateKept]);
+    assert_eq!(f.state(id).await, JobState::Running);
+}
+
+#[tokio::test]
+async fn the_answer_of_a_cancelled_job_is_kept_as_late() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    let id = f.submit(&job().build()).await;
+    let leased = f.lease_one(worker).await;
+    f.store.job_cancel(&f.tenant, id).await.unwrap();
+    assert_eq!((f.state(id).await, f.count("cancelled_leases").await), (JobState::Cancelled, 1));
+    let verdicts = f.store.settle_many(&[success(worker, &leased, b"paid")]).await.unwrap();
+    assert_eq!(verdicts, [SettleVerdict::LateKept]);
+    let view = f.store.job(&f.tenant, id, Bodies::Included).await.unwrap().unwrap();
+    let result = view.result.unwrap();
+    assert_eq!((view.state, result.is_late), (JobState::Cancelled, true));
+    assert_eq!((result.body.as_slice(), f.count("cancelled_leases").await), (&b"paid"[..], 0));
+}

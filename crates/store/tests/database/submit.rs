@@ -1,0 +1,111 @@
+//! Submitting: keys, batches, races.
+
+use std::collections::HashSet;
+
+use sluice_domain::{Conflict, SubmitOutcome};
+use sluice_store::Bodies;
+use sluice_testkit::job;
+
+use crate::fixture::Fixture;
+
+#[tokio::test]
+async fn a_job_is_read_back_as_it_was_submitted() {
+    let f = Fixture::new().await;
+    let new = job().queue("q").priority(5).tag("k", "v").key("key").max_attempts(7).build();
+    let id = f.submit(&new).await;
+    let view = f.store.job(&f.tenant, id, Bodies::Included).await.unwrap().unwrap();
+    assert_eq!((view.queue, view.priority, view.tags), (new.queue, new.priority, new.tags));
+    assert_eq!((view.idempotency_key, view.max_attempts), (new.idempotency_key, new.max_attempts));
+    assert_eq!(f.store.job_request_body(&f.tenant, id).await.unwrap(), Some(new.body));
+}
+
+#[tokio::test]
+async fn a_key_seen_before_answers_with_the_first_job_or_refuses_other_content() {
+    let f = Fixture::new().await;
+    let first = f.submit(&job().key("k").build()).await;
+    let again = job().key("k").priority(5).tag("scheduling", "does not count").build();
+    assert_eq!(f.store.submit(&again).await.unwrap(), SubmitOutcome::Existing(first));
+    let other = job().key("k").body_bytes(r#"{"model":"deepseek-flash","messages":[]}"#).build();
+    assert_eq!(f.store.submit(&other).await.unwrap(), SubmitOutcome::Conflict(Conflict::OtherContent(first)));
+    assert_eq!(f.count("ready").await, 1);
+}
+
+#[tokio::test]
+async fn keys_count_within_a_batch_too() {
+    let f = Fixture::new().await;
+    let one = job().key("k").build();
+    let same = job().key("k").build();
+    let other = job().key("k").body_bytes("{}").build();
+    let plain = job().build();
+    let outcomes = f.store.submit_many(&[one.clone(), same, other, plain.clone()]).await.unwrap();
+    assert_eq!(
+        outcomes,
+        [
+            SubmitOutcome::Created(one.id),
+            SubmitOutcome::Existing(one.id),
+            SubmitOutcome::Conflict(Conflict::OtherContent(one.id)),
+            SubmitOutcome::Created(plain.id),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn sixty_four_submits_of_one_key_make_one_job() {
+    let f = Fixture::new().await;
+    let submits = (0..64).map(|_| {
+        let store = f.store.clone();
+        tokio::spawn(async move { store.submit(&job().key("race").build()).await.unwrap() })
+    });
+    let mut ids = HashSet::new();
+    let mut created = 0;
+    for submit in submits.collect::<Vec<_>>() {
+        match submit.await.unwrap() {
+            SubmitOutcome::Created(id) => {
+                created += 1;
+                ids.insert(id);
+            }
+            SubmitOutcome::Existing(id) => {
+                ids.insert(id);
+            }
+            SubmitOutcome::Conflict(conflict) => panic!("{conflict:?}"),
+        }
+    }
+    assert_eq!((created, ids.len(), f.count("jobs").await), (1, 1, 1));
+}
+
+#[tokio::test]
+async fn an_uncommitted_key_refuses_its_own_submit_only() {
+    let f = Fixture::new().await;
+    let mut holder = f.database.pool().begin().await.unwrap();
+    sqlx::query("SELECT sluice.submit('{\"model\":\"m\"}', idempotency_key => 'mine')")
+        .execute(&mut *holder)
+        .await
+        .unwrap();
+    let batch = [job().key("mine").build(), job().key("free").build(), job().build()];
+    let outcomes = f.store.submit_many(&batch).await.unwrap();
+    assert_eq!(
+        outcomes,
+        [
+            SubmitOutcome::Conflict(Conflict::KeyInUse),
+            SubmitOutcome::Created(batch[1].id),
+            SubmitOutcome::Created(batch[2].id),
+        ]
+    );
+    holder.rollback().await.unwrap();
+    assert_eq!(f.store.submit(&batch[0]).await.unwrap(), SubmitOutcome::Created(batch[0].id));
+}
+
+#[tokio::test]
+async fn a_long_transaction_in_a_new_lane_delays_nobody() {
+    let f = Fixture::new().await;
+    let mut holder = f.database.pool().begin().await.unwrap();
+    sqlx::query("SELECT sluice.submit('{\"model\":\"new\"}', queue => 'new')")
+        .execute(&mut *holder)
+        .await
+        .unwrap();
+    f.submit(&job().queue("new").model("new").build()).await;
+    let worker = f.incarnation().await;
+    assert_eq!(f.lease(worker, 10).await.len(), 1);
+    holder.commit().await.unwrap();
+    assert_eq!(f.lease(worker, 10).await.len(), 1);
+}

@@ -1,0 +1,114 @@
+//! The page of metrics, and their export.
+
+use std::time::Duration;
+
+use super::{Kept, collector::Collector, process};
+use crate::{AttemptEnd, CallMeasure, HttpMeasure, MetricsRegistry, QueueDepth, TokenUse, names::metric};
+
+fn depth(queue: &str, state: &'static str, jobs: u64, oldest_s: Option<u64>) -> QueueDepth {
+    QueueDepth { queue: queue.to_owned(), state, jobs, oldest_age: oldest_s.map(Duration::from_secs) }
+}
+
+fn measured(registry: &MetricsRegistry) {
+    let worker = registry.worker();
+    worker.leased(3, Duration::from_millis(4));
+    worker.job_waited("q", Duration::from_secs(2));
+    worker.call_began("deepseek");
+    worker.call_began("deepseek");
+    worker.call_ended("deepseek");
+    worker.call_measured(&CallMeasure {
+        operation: "chat",
+        provider: "deepseek",
+        upstream: "deepseek",
+        model: "deepseek-flash",
+        duration: Duration::from_millis(700),
+        time_to_first_chunk: Some(Duration::from_millis(80)),
+        error_class: None,
+        tokens: Some(TokenUse { input: 10, output: 20 }),
+        cost_usd: 0.25,
+    });
+    worker.attempt_ended(&AttemptEnd {
+        queue: "q",
+        outcome: "unknown",
+        error_class: Some("connection_lost"),
+    });
+    worker.settled(5, Duration::from_millis(3));
+    worker.stale_write_refused();
+    worker.late_result_kept();
+    worker.beat_failed();
+    let scheduler = registry.scheduler();
+    scheduler.set_depths(&[depth("q", "queued", 7, Some(30)), depth("old", "queued", 9, Some(5))]);
+    scheduler.set_depths(&[depth("q", "queued", 8, Some(31))]);
+    scheduler.submitted("rest", 2);
+    scheduler.leases_expired(4);
+    scheduler.brake_engaged();
+    scheduler.http_answered(&HttpMeasure {
+        method: "POST",
+        route: Some("/v1/jobs"),
+        status_code: 201,
+        duration: Duration::from_millis(3),
+    });
+}
+
+#[test]
+fn the_page_shows_every_measure_in_prometheus_text() {
+    let registry = MetricsRegistry::new().unwrap();
+    measured(&registry);
+    let page = registry.render_prometheus();
+    for line in [
+        "sluice_leases_total 3",
+        "sluice_lease_duration_seconds_count 1",
+        "sluice_queue_wait_seconds_sum{sluice_queue=\"q\"} 2",
+        "sluice_calls_in_flight{sluice_upstream=\"deepseek\"} 1",
+        "sluice_attempts_total{error_type=\"connection_lost\",sluice_attempt_outcome=\"unknown\",sluice_queue=\"q\"} 1",
+        "sluice_settle_group_size_sum 5",
+        "sluice_settle_stale_writes_total 1",
+        "sluice_settle_late_results_total 1",
+        "sluice_beats_failed_total 1",
+        "sluice_jobs{sluice_job_state=\"queued\",sluice_queue=\"q\"} 8",
+        "sluice_jobs{sluice_job_state=\"queued\",sluice_queue=\"old\"} 0",
+        "sluice_queue_oldest_age_seconds{sluice_queue=\"q\"} 31",
+        "sluice_jobs_submitted_total{sluice_protocol=\"rest\"} 2",
+        "sluice_leases_expired_total 4",
+        "sluice_brake_engaged 1",
+    ] {
+        assert!(page.lines().any(|shown| shown == line), "{line}\n{page}");
+    }
+    for part in [
+        "# TYPE sluice_leases_total counter",
+        "# TYPE gen_ai_client_operation_duration_seconds histogram",
+        "gen_ai_client_token_usage_sum{gen_ai_operation_name=\"chat\",gen_ai_provider_name=\"deepseek\",\
+         gen_ai_request_model=\"deepseek-flash\",gen_ai_token_type=\"output\",sluice_upstream=\"deepseek\"} 20",
+        "gen_ai_client_operation_time_to_first_chunk_seconds_bucket{",
+        "http_server_request_duration_seconds_count{http_request_method=\"POST\",\
+         http_response_status_code=\"201\",http_route=\"/v1/jobs\"} 1",
+        "sluice_cost_usd_total{",
+    ] {
+        assert!(page.contains(part), "{part}\n{page}");
+    }
+}
+
+#[test]
+fn metrics_are_exported_where_a_collector_is_named() {
+    let collector = Collector::default();
+    let endpoint = collector.start();
+    let (_, guard) = process(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)], &Kept::default());
+    measured(guard.metrics());
+    guard.shutdown(Duration::from_secs(10));
+    let names = collector.metric_names.lock().unwrap();
+    for name in [metric::OPERATION_DURATION, metric::TOKEN_USAGE, metric::JOBS, metric::SPANS_DROPPED] {
+        assert!(names.iter().any(|exported| exported == name), "{name} in {names:?}");
+    }
+}
+
+#[test]
+fn recording_is_cheap() {
+    let registry = MetricsRegistry::new().unwrap();
+    let worker = registry.worker();
+    let began = std::time::Instant::now();
+    for _ in 0..20_000 {
+        worker.attempt_ended(&AttemptEnd { queue: "q", outcome: "succeeded", error_class: None });
+    }
+    // Unoptimized, on a busy machine: 50 µs each would still be ten times what is seen.
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+}

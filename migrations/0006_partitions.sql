@@ -1,0 +1,106 @@
+-- A partition a week for whatever grows for ever, made ahead of time and dropped whole. A default partition catches
+-- ids that no week is there for, so that a clock gone wrong never refuses a job.
+
+CREATE TABLE sluice.jobs_default PARTITION OF sluice.jobs DEFAULT;
+CREATE TABLE sluice.done_default PARTITION OF sluice.done DEFAULT;
+CREATE TABLE sluice.attempts_begun_default PARTITION OF sluice.attempts_begun DEFAULT;
+CREATE TABLE sluice.attempts_ended_default PARTITION OF sluice.attempts_ended DEFAULT;
+CREATE TABLE sluice.late_results_default PARTITION OF sluice.late_results DEFAULT;
+
+CREATE FUNCTION sluice.partitions_ensure(p_weeks_ahead integer) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, sluice, pg_temp
+    SET lock_timeout = '2s'
+AS $$
+DECLARE
+    v_parent text;
+    v_name text;
+    v_week timestamptz;
+    v_made integer := 0;
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(hashtextextended('sluice.partitions', 0)) THEN
+        RETURN 0;
+    END IF;
+    FOREACH v_parent IN ARRAY ARRAY['jobs', 'done', 'attempts_begun', 'attempts_ended', 'late_results'] LOOP
+        FOR v_offset IN 0 .. p_weeks_ahead LOOP
+            v_week := (date_trunc('week', clock_timestamp() AT TIME ZONE 'UTC')
+                       + make_interval(weeks => v_offset)) AT TIME ZONE 'UTC';
+            v_name := v_parent || '_' || to_char(v_week AT TIME ZONE 'UTC', 'YYYYMMDD');
+            IF to_regclass('sluice.' || quote_ident(v_name)) IS NULL THEN
+                BEGIN
+                    EXECUTE format('CREATE TABLE sluice.%I PARTITION OF sluice.%I FOR VALUES FROM (%L) TO (%L)',
+                        v_name, v_parent, sluice.uuid_floor(v_week),
+                        sluice.uuid_floor(v_week + interval '7 days'));
+                    v_made := v_made + 1;
+                EXCEPTION WHEN check_violation THEN
+                    -- Rows of that week are in the default partition already: they stay there.
+                    RAISE WARNING 'sluice: the default partition of % holds rows of the week of %', v_parent, v_week;
+                END;
+            END IF;
+        END LOOP;
+    END LOOP;
+    RETURN v_made;
+END $$;
+COMMENT ON FUNCTION sluice.partitions_ensure(integer) IS
+    'Makes the partitions of this week and of so many weeks ahead; returns how many were made.';
+
+-- Drops what is older than the retention: bodies and results after p_keep_results, the ledger after p_keep_ledger. A
+-- week is dropped only when none of its jobs is queued, running or held and none of them ended within the retention.
+CREATE FUNCTION sluice.partitions_drop(p_keep_results interval, p_keep_ledger interval) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, sluice, pg_temp
+    SET lock_timeout = '2s'
+AS $$
+DECLARE
+    v_week timestamptz;
+    v_suffix text;
+    v_from uuid;
+    v_to uuid;
+    v_newest timestamptz;
+    v_dropped integer := 0;
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(hashtextextended('sluice.partitions', 0)) THEN
+        RETURN 0;
+    END IF;
+    FOR v_suffix IN
+        SELECT DISTINCT substring(c.relname FROM '_(\d{8})$')
+        FROM pg_inherits i
+        JOIN pg_class c ON c.oid = i.inhrelid
+        WHERE i.inhparent IN ('sluice.jobs'::regclass, 'sluice.done'::regclass, 'sluice.late_results'::regclass,
+                              'sluice.attempts_begun'::regclass, 'sluice.attempts_ended'::regclass)
+          AND c.relname ~ '_\d{8}$'
+        ORDER BY 1
+    LOOP
+        v_week := to_timestamp(v_suffix, 'YYYYMMDD')::timestamp AT TIME ZONE 'UTC';
+        v_from := sluice.uuid_floor(v_week);
+        v_to := sluice.uuid_floor(v_week + interval '7 days');
+        CONTINUE WHEN v_week + interval '7 days' > clock_timestamp() - least(p_keep_results, p_keep_ledger);
+        CONTINUE WHEN EXISTS (SELECT FROM sluice.ready WHERE job_id >= v_from AND job_id < v_to)
+                   OR EXISTS (SELECT FROM sluice.running WHERE job_id >= v_from AND job_id < v_to)
+                   OR EXISTS (SELECT FROM sluice.held WHERE job_id >= v_from AND job_id < v_to);
+        SELECT max(finished_at) INTO v_newest FROM sluice.done WHERE job_id >= v_from AND job_id < v_to;
+        IF to_regclass('sluice.jobs_' || v_suffix) IS NOT NULL
+           AND v_week + interval '7 days' < clock_timestamp() - p_keep_results
+           AND coalesce(v_newest, v_week) < clock_timestamp() - p_keep_results THEN
+            DELETE FROM sluice.idempotency_keys WHERE job_id >= v_from AND job_id < v_to;
+            EXECUTE format('DROP TABLE sluice.%I, sluice.%I, sluice.%I',
+                'jobs_' || v_suffix, 'done_' || v_suffix, 'late_results_' || v_suffix);
+            v_dropped := v_dropped + 3;
+            v_newest := NULL;
+        END IF;
+        IF to_regclass('sluice.jobs_' || v_suffix) IS NULL
+           AND to_regclass('sluice.attempts_begun_' || v_suffix) IS NOT NULL
+           AND v_week + interval '7 days' < clock_timestamp() - p_keep_ledger
+           AND coalesce((SELECT max(ended_at) FROM sluice.attempts_ended
+                         WHERE job_id >= v_from AND job_id < v_to), v_week) < clock_timestamp() - p_keep_ledger THEN
+            EXECUTE format('DROP TABLE sluice.%I, sluice.%I',
+                'attempts_begun_' || v_suffix, 'attempts_ended_' || v_suffix);
+            v_dropped := v_dropped + 2;
+        END IF;
+    END LOOP;
+    RETURN v_dropped;
+END $$;
+COMMENT ON FUNCTION sluice.partitions_drop(interval, interval) IS
+    'Drops the weeks that are older than the retention of results and of the ledger; returns how many tables went.';
+
+SELECT sluice.partitions_ensure(2);

@@ -1,0 +1,77 @@
+-- Reading jobs: where a job stands, with its result and its error, in one row.
+
+CREATE FUNCTION sluice.job_details(p_ids uuid[], p_with_body boolean)
+    RETURNS TABLE (
+        id uuid, tenant text, queue text, lane_id bigint, path text, model text, state sluice.job_state,
+        hold_reason sluice.hold_reason, priority smallint, tries smallint, crashes smallint, max_attempts smallint,
+        generation integer, run_at timestamptz, created_at timestamptz, started_at timestamptz,
+        finished_at timestamptz, deadline timestamptz, hold_on_unknown boolean, idempotency_key text, tags jsonb,
+        traceparent text, status_code smallint, body bytea, is_truncated boolean, is_assembled boolean,
+        is_late boolean, is_cached boolean, request_id text, input_tokens integer, cached_input_tokens integer,
+        output_tokens integer, reasoning_tokens integer, cost_nano_usd bigint, duration_ms integer,
+        error_class text, error_message text, is_retryable boolean)
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, sluice, pg_temp
+    SET enable_hashjoin = off
+    SET enable_mergejoin = off
+AS $$
+    SELECT j.id, j.tenant, j.queue, j.lane_id, j.path, j.model, p.state, p.hold_reason, j.priority, p.tries,
+           p.crashes, j.max_attempts, p.generation, p.run_at, j.created_at, b.begun_at, p.finished_at, j.deadline,
+           j.hold_on_unknown, j.idempotency_key, j.tags, j.traceparent,
+           coalesce(p.status_code, late.status_code),
+           CASE WHEN p_with_body THEN coalesce(p.body, late.body) END,
+           coalesce(late.is_truncated, p.is_truncated), coalesce(late.is_assembled, p.is_assembled),
+           p.is_late OR late.job_id IS NOT NULL, p.is_cached,
+           coalesce(late.request_id, e.request_id), coalesce(late.input_tokens, e.input_tokens),
+           coalesce(late.cached_input_tokens, e.cached_input_tokens), coalesce(late.output_tokens, e.output_tokens),
+           coalesce(late.reasoning_tokens, e.reasoning_tokens), coalesce(late.cost_nano_usd, e.cost_nano_usd, 0),
+           coalesce(late.call_duration_ms, e.call_duration_ms),
+           coalesce(p.error_class, CASE WHEN p.state IN ('queued', 'held') THEN e.error_class END),
+           coalesce(p.error_message, CASE WHEN p.state IN ('queued', 'held') THEN e.error_message END),
+           p.is_retryable
+    FROM unnest(p_ids) WITH ORDINALITY AS i(id, ordinal)
+    CROSS JOIN LATERAL (SELECT * FROM sluice.jobs j WHERE j.id = i.id LIMIT 1) j
+    CROSS JOIN LATERAL (
+        -- A job stands in one place; the latest generation first.
+        SELECT * FROM (
+            SELECT 'queued'::sluice.job_state AS state, r.generation, r.tries, r.crashes, r.key AS run_at,
+                   NULL::timestamptz AS finished_at, NULL::sluice.hold_reason AS hold_reason,
+                   NULL::smallint AS status_code, NULL::bytea AS body, false AS is_truncated,
+                   false AS is_assembled, false AS is_late, false AS is_cached, NULL::text AS error_class,
+                   NULL::text AS error_message, true AS is_retryable, NULL::uuid AS lease_id
+            FROM sluice.ready r WHERE r.job_id = i.id
+            UNION ALL
+            SELECT 'running', r.generation, r.tries, r.crashes, NULL, NULL, NULL, NULL, NULL, false, false, false,
+                   false, NULL, NULL, true, r.lease_id
+            FROM sluice.running r WHERE r.job_id = i.id
+            UNION ALL
+            SELECT 'held', h.generation, h.tries, h.crashes, NULL, NULL, h.reason, NULL, NULL, false, false, false,
+                   false, NULL, NULL, true, NULL
+            FROM sluice.held h WHERE h.job_id = i.id
+            UNION ALL
+            SELECT d.state, d.generation, d.tries, d.crashes, NULL, d.finished_at, NULL, d.status_code, d.body,
+                   d.is_truncated, d.is_assembled, d.is_late, d.is_cached, d.error_class, d.error_message,
+                   d.is_retryable, d.lease_id
+            FROM sluice.done d WHERE d.job_id = i.id
+        ) places
+        ORDER BY places.generation DESC LIMIT 1
+    ) p
+    LEFT JOIN LATERAL (
+        SELECT b.lease_id, b.begun_at FROM sluice.attempts_begun b
+        WHERE b.job_id = i.id AND b.generation = p.generation ORDER BY b.lease_no DESC LIMIT 1
+    ) b ON true
+    LEFT JOIN LATERAL (
+        SELECT e.* FROM sluice.attempts_ended e
+        WHERE e.job_id = i.id AND e.lease_id = coalesce(p.lease_id, b.lease_id) LIMIT 1
+    ) e ON true
+    LEFT JOIN LATERAL (
+        -- Shown where the job ended without an answer of its own.
+        SELECT l.* FROM sluice.late_results l
+        WHERE l.job_id = i.id AND l.generation = p.generation AND p.finished_at IS NOT NULL
+          AND p.body IS NULL
+        ORDER BY l.kept_at LIMIT 1
+    ) late ON true
+    ORDER BY i.ordinal
+$$;
+COMMENT ON FUNCTION sluice.job_details(uuid[], boolean) IS
+    'Jobs with state, result and error, in the order of the ids; unknown ids are left out. Usage and cost come from the ledger.';
