@@ -35,6 +35,11 @@ impl StoreError {
         matches!(self, Self::Unavailable(_))
     }
 
+    /// What a caller that waited long enough for a statement makes of its silence.
+    pub fn timed_out() -> Self {
+        Self::Unavailable(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))
+    }
+
     /// The SQLSTATE, where the database gave one.
     pub fn sql_state(&self) -> Option<String> {
         match self {

@@ -56,7 +56,12 @@ impl TestDatabase {
 
     /// Its `DATABASE_URL`, also for other processes.
     pub fn url(&self) -> String {
-        self.options.to_url_lossy().to_string()
+        let mut url = self.options.to_url_lossy();
+        // A word of sqlx alone, which libpq (psql) refuses.
+        let known = url.query_pairs().into_owned().filter(|(name, _)| name != "statement-cache-capacity");
+        let known: Vec<(String, String)> = known.collect();
+        url.query_pairs_mut().clear().extend_pairs(known);
+        url.to_string()
     }
 
     /// Connections to it.

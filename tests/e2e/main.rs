@@ -1,0 +1,6 @@
+//! Whole processes over real sockets: the binary as users run it, a real Postgres, the simulator.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
+
+mod many_workers;
+mod site;
