@@ -3,4 +3,5 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
 
 mod many_workers;
+mod one_trace;
 mod site;

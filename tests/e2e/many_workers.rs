@@ -49,14 +49,18 @@ async fn ten_thousand_jobs_survive_the_death_of_two_of_four_workers() {
     let mut site = Site::start(&["--fault", "http_500=0.05", "--latency", "20ms"]).await;
     let lines: Vec<Value> = (0..JOBS).map(line).collect();
     let answers = site.submit_bulk(&lines).await;
-    let mut told: Vec<_> = answers.iter().enumerate().map(|(number, answer)| acknowledged(number, answer)).collect();
+    let mut told: Vec<_> =
+        answers.iter().enumerate().map(|(number, answer)| acknowledged(number, answer)).collect();
     assert_eq!(told.len(), JOBS);
 
     for _ in 0..WORKERS {
         site.start_worker("40");
     }
     for (worker, at) in [(0, JOBS / 5), (1, JOBS / 2)] {
-        wait_until(&format!("{at} jobs to end"), Duration::from_mins(2), async || site.ended().await >= at as i64).await;
+        wait_until(&format!("{at} jobs to end"), Duration::from_mins(2), async || {
+            site.ended().await >= at as i64
+        })
+        .await;
         site.workers[worker].kill().await.unwrap();
     }
     // The same keys again, while the work goes on: the same jobs.

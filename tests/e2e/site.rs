@@ -9,9 +9,10 @@ use sluice_tests::processes::{Process, free_port};
 pub struct Site {
     pub database: TestDatabase,
     pub folder: tempfile::TempDir,
-    pub simulator: Process,
-    pub scheduler: Process,
     pub workers: Vec<Process>,
+    variables: Vec<(&'static str, String)>,
+    _simulator: Process,
+    _scheduler: Process,
     pub url: String,
     pub client: reqwest::Client,
 }
@@ -19,6 +20,11 @@ pub struct Site {
 impl Site {
     /// Starts everything but the workers. `simulator_options` go to `sluice sim`.
     pub async fn start(simulator_options: &[&str]) -> Self {
+        Self::start_with(simulator_options, &[]).await
+    }
+
+    /// As [`Self::start`], with more variables for the scheduler and the workers.
+    pub async fn start_with(simulator_options: &[&str], more: &[(&'static str, String)]) -> Self {
         rustls::crypto::ring::default_provider().install_default().ok();
         let database = TestDatabase::new().await;
         let folder = tempfile::tempdir().unwrap();
@@ -35,13 +41,23 @@ impl Site {
             "base_url": format!("http://{listen}"), "api_key": "${SIM_KEY}"}],
             "queues": [{"name": "default", "retry": {"max_attempts": 10, "base_delay": "50ms", "max_delay": "1s"}}]});
         std::fs::write(&configuration, upstream.to_string()).unwrap();
-        let variables = Self::variables_of(&database, port);
+        let mut variables = Self::variables_of(&database, port);
+        variables.extend_from_slice(more);
         let apply = ["apply", "-f", configuration.to_str().unwrap()];
         Process::run(folder.path(), &apply, &variables).await.unwrap();
         let mut scheduler = Process::start("scheduler", folder.path(), &["scheduler"], &variables).unwrap();
         let url = format!("http://127.0.0.1:{port}");
         scheduler.wait_for_url(&format!("{url}/readyz")).await;
-        Self { database, folder, simulator, scheduler, workers: Vec::new(), url, client: reqwest::Client::new() }
+        Self {
+            database,
+            folder,
+            workers: Vec::new(),
+            variables,
+            _simulator: simulator,
+            _scheduler: scheduler,
+            url,
+            client: reqwest::Client::new(),
+        }
     }
 
     fn variables_of(database: &TestDatabase, port: u16) -> Vec<(&'static str, String)> {
@@ -57,9 +73,8 @@ impl Site {
     /// Starts one more worker process.
     pub fn start_worker(&mut self, concurrency: &str) {
         let name = format!("worker-{}", self.workers.len());
-        let variables = Self::variables_of(&self.database, 0);
         let arguments = ["worker", "--concurrency", concurrency];
-        self.workers.push(Process::start(&name, self.folder.path(), &arguments, &variables).unwrap());
+        self.workers.push(Process::start(&name, self.folder.path(), &arguments, &self.variables).unwrap());
     }
 
     /// Where the simulator writes what it received.

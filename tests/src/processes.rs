@@ -42,7 +42,12 @@ pub struct Process {
 
 impl Process {
     /// Starts `sluice ARGUMENTS…` with these variables and nothing else of Sluice's.
-    pub fn start(name: &str, folder: &std::path::Path, arguments: &[&str], variables: &[(&str, String)]) -> Result<Self> {
+    pub fn start(
+        name: &str,
+        folder: &std::path::Path,
+        arguments: &[&str],
+        variables: &[(&str, String)],
+    ) -> Result<Self> {
         let log = folder.join(format!("{name}.log"));
         let file = std::fs::File::create(&log).context("make a log file")?;
         let child = Command::new(sluice_binary())
@@ -61,7 +66,11 @@ impl Process {
     }
 
     /// Runs `sluice ARGUMENTS…` to its end and returns what it wrote; an exit code other than 0 is an error.
-    pub async fn run(folder: &std::path::Path, arguments: &[&str], variables: &[(&str, String)]) -> Result<String> {
+    pub async fn run(
+        folder: &std::path::Path,
+        arguments: &[&str],
+        variables: &[(&str, String)],
+    ) -> Result<String> {
         let output = Command::new(sluice_binary())
             .args(arguments)
             .env_remove("DEEPSEEK_API_KEY")
@@ -72,7 +81,11 @@ impl Process {
             .output()
             .await?;
         if !output.status.success() {
-            bail!("sluice {arguments:?} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+            bail!(
+                "sluice {arguments:?} ended with {}: {}",
+                output.status,
+                String::from_utf8_lossy(&output.stderr)
+            );
         }
         Ok(String::from_utf8(output.stdout)?)
     }

@@ -1,5 +1,7 @@
 //! Pausing and resuming queues.
 
+use chrono::{DateTime, Utc};
+
 use sluice_domain::{QueueName, TenantName};
 
 use crate::{Store, StoreError};
@@ -30,5 +32,26 @@ impl Store {
         .execute(&self.pool)
         .await?;
         Ok(done.rows_affected() > 0)
+    }
+
+    /// The database time, and the paused queues of a tenant with the time each was paused, by name.
+    pub async fn queues_paused(
+        &self,
+        tenant: &TenantName,
+    ) -> Result<(DateTime<Utc>, Vec<(QueueName, DateTime<Utc>)>), StoreError> {
+        let rows = sqlx::query!(
+            r#"-- queue_list_paused
+            SELECT t.now AS "now!", q.name AS "name?", q.paused_at AS "paused_at?"
+            FROM (SELECT clock_timestamp() AS now) t
+            LEFT JOIN sluice.queues q ON q.tenant = $1 AND q.paused_at IS NOT NULL
+            ORDER BY q.name LIMIT 10000"#,
+            tenant.as_str(),
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let now = rows.first().map(|row| row.now);
+        let now = now.ok_or_else(|| StoreError::UnknownValue("a clock without time".to_owned()))?;
+        let paused = rows.into_iter().filter_map(|row| Some((QueueName::from_stored(row.name?), row.paused_at?)));
+        Ok((now, paused.collect()))
     }
 }

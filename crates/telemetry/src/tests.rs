@@ -1,6 +1,5 @@
 //! Telemetry as a process sees it: lines on the log, spans at a collector, metrics on a page.
 
-mod collector;
 mod dead_collector;
 mod http_export;
 mod log_lines;

@@ -2,6 +2,7 @@
 //!
 //! - [`TestDatabase`]: an empty or migrated database for one test, in milliseconds;
 //! - [`TestCluster`]: a whole server for one test, to be killed, paused and started again;
+//! - [`Collector`]: an OpenTelemetry collector that keeps what it is sent;
 //! - [`containers`]: servers of other versions;
 //! - [`job`]: jobs, as far as a test cares about them;
 //! - [`wait_for`] and [`wait_until`]: wait for what happens.
@@ -9,6 +10,7 @@
 //! For tests only: a set-up that fails panics with its reason.
 
 mod cluster;
+mod collector;
 pub mod containers;
 mod database;
 mod dropper;
@@ -20,6 +22,7 @@ mod template;
 mod watchdog;
 
 pub use cluster::TestCluster;
+pub use collector::{Collector, attribute};
 pub use database::TestDatabase;
 pub use jobs::{JobBuilder, job};
 pub use signals::{wait_for, wait_until};

@@ -7,6 +7,7 @@ mod edges;
 mod expiry;
 mod fixture;
 mod lease;
+mod random_input;
 mod rights;
 mod settle;
 mod sql_functions;

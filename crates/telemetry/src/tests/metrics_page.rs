@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Kept, collector::Collector, process};
+use sluice_testkit::Collector;
+
+use super::{Kept, process};
 use crate::{AttemptEnd, CallMeasure, HttpMeasure, MetricsRegistry, QueueDepth, TokenUse, names::metric};
 
 fn depth(queue: &str, state: &'static str, jobs: u64, oldest_s: Option<u64>) -> QueueDepth {

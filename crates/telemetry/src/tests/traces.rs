@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
+use sluice_testkit::{Collector, attribute};
 use tracing::dispatcher::with_default;
 
-use super::{
-    Kept,
-    collector::{Collector, attribute},
-    process,
-};
+use super::{Kept, process};
 use crate::{
     AttemptFields, CallAnswer, CallFields, SubmitFields, attempt_span, call_span, continue_trace,
     current_traceparent, is_traceparent, link_to, names::field, record_attempt_end, record_call_answer,
