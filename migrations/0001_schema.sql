@@ -23,9 +23,11 @@ CREATE FUNCTION sluice.uuid_floor(p_at timestamptz) RETURNS uuid
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT (lpad(to_hex(floor(extract(epoch FROM p_at) * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid
+    SELECT (lpad(to_hex(floor(least(greatest(extract(epoch FROM p_at) * 1000, 0), 281474976710655))::bigint), 12, '0')
+            || '00000000000000000000')::uuid
 $$;
-COMMENT ON FUNCTION sluice.uuid_floor(timestamptz) IS 'The lowest UUIDv7 of a moment (RFC 9562, section 5.7).';
+COMMENT ON FUNCTION sluice.uuid_floor(timestamptz) IS
+    'The lowest UUIDv7 of a moment (RFC 9562, section 5.7); of a moment that its 48 bits can not hold, of the nearest that they can.';
 
 -- A UUIDv7: 48 bits of milliseconds, the version, 12 bits of the fraction of the millisecond (RFC 9562, section 6.2,
 -- method 3, so that ids made one after the other stand in that order), and the random rest of a v4.

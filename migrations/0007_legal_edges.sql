@@ -9,11 +9,16 @@ CREATE FUNCTION sluice.refuse_second_place() RETURNS trigger
     SET enable_hashjoin = off
     SET enable_mergejoin = off
     SET enable_seqscan = off
+    SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     v_job uuid;
     v_place text;
 BEGIN
+    -- A settle that only succeeds writes no row to ready or held: then there is nothing to look up.
+    IF NOT EXISTS (SELECT FROM written) THEN
+        RETURN NULL;
+    END IF;
     IF TG_TABLE_NAME = 'ready' THEN
         SELECT n.job_id, p.place INTO v_job, v_place
         FROM written n

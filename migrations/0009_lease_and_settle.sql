@@ -13,6 +13,7 @@ CREATE FUNCTION sluice.lease(
     SET enable_mergejoin = off
     SET enable_seqscan = off
     SET enable_bitmapscan = off
+    SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -37,9 +38,14 @@ BEGIN
         v_want := least(v_grant.most, v_left);
         FOR v_line IN 0 .. 1 LOOP
             EXIT WHEN v_want <= 0;
+            -- Most lines are empty, and the statement below costs more than a look, even where it finds nothing.
+            PERFORM FROM sluice.ready r
+            WHERE r.lane_id = v_grant.lane AND r.priority = v_grant.priority AND r.line = v_line AND r.key <= v_now
+            ORDER BY r.key LIMIT 1;
+            CONTINUE WHEN NOT FOUND;
             RETURN QUERY
             WITH picked AS MATERIALIZED (
-                SELECT r.key, r.job_id
+                SELECT r.job_id
                 FROM sluice.ready r
                 WHERE r.lane_id = v_grant.lane AND r.priority = v_grant.priority AND r.line = v_line
                   AND r.key <= v_now AND (r.deadline IS NULL OR r.deadline > v_now)
@@ -47,30 +53,31 @@ BEGIN
                 LIMIT v_want
                 FOR UPDATE SKIP LOCKED
             ), taken AS (
-                DELETE FROM sluice.ready r USING picked p
-                WHERE r.lane_id = v_grant.lane AND r.priority = v_grant.priority AND r.line = v_line
-                  AND r.key = p.key AND r.job_id = p.job_id
-                RETURNING r.*
+                -- By nothing but the id: with the lane named too, a plan made while the line was short walks all of
+                -- the line for each row.
+                DELETE FROM sluice.ready r USING picked p WHERE r.job_id = p.job_id RETURNING r.*
+            ), fresh AS MATERIALIZED (
+                -- The one source of all that follows: joining what was inserted to what was taken would compare each
+                -- row with each.
+                SELECT t.*, gen_random_uuid() AS lease_id, t.lease_no + 1 AS this_lease_no FROM taken t
             ), leased AS (
-                INSERT INTO sluice.running AS n
+                INSERT INTO sluice.running
                     (job_id, lease_id, incarnation_id, lane_id, priority, generation, lease_no, tries, crashes,
                      refusals, hold_on_unknown, deadline, leased_at)
-                SELECT t.job_id, gen_random_uuid(), p_incarnation, t.lane_id, t.priority, t.generation,
-                       t.lease_no + 1, t.tries, t.crashes, t.refusals, t.hold_on_unknown, t.deadline, v_now
-                FROM taken t
-                RETURNING n.*
+                SELECT f.job_id, f.lease_id, p_incarnation, f.lane_id, f.priority, f.generation, f.this_lease_no,
+                       f.tries, f.crashes, f.refusals, f.hold_on_unknown, f.deadline, v_now
+                FROM fresh f
             ), begun AS (
                 INSERT INTO sluice.attempts_begun
                     (job_id, lease_id, generation, lease_no, incarnation_id, begun_at)
-                SELECT l.job_id, l.lease_id, l.generation, l.lease_no, l.incarnation_id, l.leased_at FROM leased l
+                SELECT f.job_id, f.lease_id, f.generation, f.this_lease_no, p_incarnation, v_now FROM fresh f
             )
-            SELECT l.job_id, l.lease_id, l.lane_id, l.generation, l.lease_no, l.tries, l.crashes, l.refusals,
-                   j.max_attempts, l.hold_on_unknown, l.priority, j.tenant, j.queue, j.model, j.path,
-                   (extract(epoch FROM l.deadline - v_now) * 1000)::bigint,
-                   greatest(0, (extract(epoch FROM v_now - t.key) * 1000)::bigint), j.traceparent, j.body
-            FROM taken t
-            JOIN leased l ON l.job_id = t.job_id
-            CROSS JOIN LATERAL (SELECT * FROM sluice.jobs j WHERE j.id = l.job_id LIMIT 1) j;
+            SELECT f.job_id, f.lease_id, f.lane_id, f.generation, f.this_lease_no, f.tries, f.crashes, f.refusals,
+                   j.max_attempts, f.hold_on_unknown, f.priority, j.tenant, j.queue, j.model, j.path,
+                   (extract(epoch FROM f.deadline - v_now) * 1000)::bigint,
+                   greatest(0, (extract(epoch FROM v_now - f.key) * 1000)::bigint), j.traceparent, j.body
+            FROM fresh f
+            CROSS JOIN LATERAL (SELECT * FROM sluice.jobs j WHERE j.id = f.job_id LIMIT 1) j;
             GET DIAGNOSTICS v_got = ROW_COUNT;
             v_want := v_want - v_got;
             v_left := v_left - v_got;
@@ -167,6 +174,7 @@ CREATE FUNCTION sluice.settle(
     SET enable_mergejoin = off
     SET enable_seqscan = off
     SET enable_bitmapscan = off
+    SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE

@@ -1,1 +1,46 @@
-//! .
+//! The data plane: leases jobs, calls upstreams, settles what came of it.
+//!
+//! A [`Worker`] is one incarnation at a time: a row in the database, a beat on a thread of its own, and all leases
+//! that the beat keeps. Its parts, in the order in which a job meets them:
+//!
+//! - `lease_loop` reads the board, lets `policy` plan, and leases; `slots` holds what is leased until a slot is free;
+//! - `attempt` makes the one call of a lease and decides, by `policy`, what becomes of the job;
+//! - `settle` writes outcomes in groups; `hand_back` gives back what was leased and not begun;
+//! - `beat`, `incarnation` and `stray` keep the leases honest; `listener` hears hints; `drain` ends it all cleanly.
+//!
+//! Not here: SQL (`store`), HTTP (`provider`), decisions (`policy`), and whatever accepts or shows jobs (`scheduler`).
+
+mod attempt;
+mod backoff;
+mod beat;
+mod board;
+mod call;
+mod clock;
+mod core;
+mod drain;
+mod error;
+mod hand_back;
+mod handle;
+mod health;
+mod host;
+mod incarnation;
+mod lease;
+mod lease_loop;
+mod listener;
+mod lock_file;
+mod options;
+mod pauses;
+mod routing;
+mod settle;
+mod settlement;
+mod slots;
+mod stray;
+mod worker;
+
+pub use board::{Blocked, BlockedBy};
+pub use error::WorkerError;
+pub use handle::WorkerHandle;
+pub use host::host_and_boot;
+pub use options::{ConfigurationSource, SecretLookup, Timing, WorkMode, WorkerOptions};
+pub use settle::SettledJob;
+pub use worker::Worker;

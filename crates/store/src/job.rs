@@ -105,6 +105,19 @@ impl Store {
         Ok(ended.into_iter().map(JobId::from_uuid).collect())
     }
 
+    /// Which of these jobs wait for a person.
+    pub async fn jobs_held_among(&self, ids: &[JobId]) -> Result<Vec<JobId>, StoreError> {
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.as_uuid()).collect();
+        let held = sqlx::query_scalar!(
+            r#"-- job_held_among
+            SELECT h.job_id AS "id!" FROM sluice.held h WHERE h.job_id = ANY($1::uuid[]) LIMIT 1000000"#,
+            &ids,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(held.into_iter().map(JobId::from_uuid).collect())
+    }
+
     /// The request body of a job, byte for byte as submitted.
     pub async fn job_request_body(
         &self,

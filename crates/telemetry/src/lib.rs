@@ -28,7 +28,7 @@ pub use setup::{TelemetryError, TelemetryGuard, TelemetryOptions, init};
 pub use spans::{
     AttemptFields, CallAnswer, CallFields, ServerFields, SubmitFields, attempt_span, call_span,
     operation_of_path, record_attempt_end, record_call_answer, record_call_error, record_server_status,
-    server_span, submit_span,
+    record_submitted_job, server_span, submit_span,
 };
 pub use traceparent::{
     continue_trace, current_trace_id, current_traceparent, is_traceparent, link_to, traceparent_of,

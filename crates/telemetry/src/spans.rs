@@ -73,6 +73,11 @@ pub fn submit_span(fields: &SubmitFields<'_>) -> Span {
     submit
 }
 
+/// Writes the id of a job that was submitted alone to its submit's span.
+pub fn record_submitted_job(submit: &Span, job_id: &dyn Display) {
+    submit.set_attribute(field::JOB_ID, job_id.to_string());
+}
+
 /// One attempt: from the lease to the settling.
 #[derive(Clone, Copy)]
 pub struct AttemptFields<'a> {

@@ -1,0 +1,107 @@
+//! The configuration, its secrets as this host sees them, and its upstreams.
+
+use futures::{StreamExt, stream};
+use sluice_config::{Auth, Configuration, Upstream};
+use sluice_provider::{Client, ProviderError, Secret};
+
+use super::report::{Report, Verdict};
+use crate::{
+    configuration_file,
+    database::Database,
+    exit::{CliError, causes},
+};
+
+/// Upstreams that are asked at once.
+const AT_ONCE: usize = 8;
+
+/// Checks the configuration that counts and, unless offline, asks each upstream for its models.
+pub async fn check(offline: bool, database: &Database, report: &mut Report) -> Result<(), CliError> {
+    let Some((applied, configuration)) = configuration_file::current(&database.store).await? else {
+        let text =
+            "none was applied, so workers know no upstream; apply one with `sluice apply -f sluice.yaml`";
+        report.add(Verdict::Warn, "configuration", text);
+        return Ok(());
+    };
+    check_in_effect(applied.version, &configuration, report);
+    let mut reachable = Vec::new();
+    for upstream in &configuration.upstreams {
+        match key_of(upstream) {
+            Ok(key) => reachable.push((upstream, key)),
+            Err(problem) => {
+                let text = format!("{}: {problem} on this host; workers need it on theirs", upstream.name);
+                report.add(Verdict::Warn, "secrets", &text);
+            }
+        }
+    }
+    if reachable.len() == configuration.upstreams.len() {
+        report.add(Verdict::Ok, "secrets", "all that the configuration refers to are found on this host");
+    }
+    if offline {
+        report.add(Verdict::Ok, "upstreams", "not asked (--offline)");
+        return Ok(());
+    }
+    let probes =
+        reachable.into_iter().map(|(upstream, key)| async move { (upstream, probe(upstream, key).await) });
+    let answers: Vec<_> = stream::iter(probes).buffered(AT_ONCE).collect().await;
+    for (upstream, answer) in answers {
+        let (verdict, text) = judged(upstream, answer);
+        report.add(verdict, "upstreams", &text);
+    }
+    Ok(())
+}
+
+fn check_in_effect(version: i64, configuration: &Configuration, report: &mut Report) {
+    let idle = configuration.in_effect_errors();
+    for problem in &idle {
+        report.add(Verdict::Warn, "configuration", &problem.to_string());
+    }
+    if idle.is_empty() {
+        let (upstreams, routes) = (configuration.upstreams.len(), configuration.routes.len());
+        let text = format!("version {version}: {upstreams} upstreams, {routes} routes");
+        report.add(Verdict::Ok, "configuration", &text);
+    }
+}
+
+fn key_of(upstream: &Upstream) -> Result<Option<Secret>, String> {
+    match &upstream.auth {
+        Auth::Bearer { api_key } => {
+            let secret = api_key.resolve(|name| std::env::var(name).ok()).map_err(|error| causes(&error))?;
+            Ok(Some(Secret::new(secret.expose())))
+        }
+        _ => Ok(None),
+    }
+}
+
+async fn probe(upstream: &Upstream, key: Option<Secret>) -> Result<Vec<String>, ProviderError> {
+    let dialect = match upstream.provider {
+        sluice_config::Provider::DeepSeek => sluice_provider::Dialect::DeepSeek,
+        sluice_config::Provider::OpenAi => sluice_provider::Dialect::OpenAi,
+    };
+    let mut target =
+        sluice_provider::Upstream::new(upstream.name.clone(), dialect, upstream.base_url.clone());
+    target.api_key = key;
+    target.timeouts.connect = upstream.connect_timeout;
+    Client::new(target)?.models().await
+}
+
+fn judged(upstream: &Upstream, answer: Result<Vec<String>, ProviderError>) -> (Verdict, String) {
+    let name = &upstream.name;
+    match answer {
+        Ok(models) => (Verdict::Ok, format!("{name}: answers, with {} models", models.len())),
+        Err(ProviderError::Refused { status_code: status @ (401 | 403), .. }) => (
+            Verdict::Fail,
+            format!("{name}: refuses the key ({status}); put a valid one where the configuration refers to"),
+        ),
+        Err(ProviderError::Refused { status_code: 404 | 405, .. } | ProviderError::Malformed { .. }) => {
+            (Verdict::Warn, format!("{name}: answers, but lists no models; check base_url if calls fail"))
+        }
+        Err(error) => {
+            let text = format!(
+                "{name}: failed to {}; check base_url ({}) and the network",
+                causes(&error),
+                upstream.base_url
+            );
+            (Verdict::Fail, text)
+        }
+    }
+}

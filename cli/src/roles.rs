@@ -1,0 +1,128 @@
+//! The roles that run for long, as `worker`, `scheduler` and `up` start and stop them.
+
+use std::{net::SocketAddr, time::Duration};
+
+use sluice_domain::QueueName;
+use sluice_scheduler::{Keyless, Maintenance, MaintenanceHandle, MaintenanceOptions};
+use sluice_worker::{Blocked, BlockedBy, Timing, WorkerError, WorkerHandle, WorkerOptions, host_and_boot};
+
+use crate::{
+    commands::Context,
+    database::Database,
+    exit::{CliError, causes},
+    filter,
+    stop_signals::StopSignals,
+};
+
+/// Where workers' lock files lie, below the data directory.
+const LOCK_FOLDER: &str = "workers";
+
+/// Options of whatever runs a worker.
+#[derive(clap::Args, Clone, Debug)]
+pub struct WorkerArgs {
+    /// Calls under way at once
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = concurrency)]
+    pub concurrency: usize,
+    /// Work only this queue; may be given several times
+    #[arg(long = "queue", value_name = "QUEUE", value_parser = filter::queue_name)]
+    pub queues: Vec<QueueName>,
+    /// How long calls under way may take to end after Ctrl-C or SIGTERM
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "30s")]
+    pub grace: Duration,
+}
+
+impl WorkerArgs {
+    /// Puts them into a worker's options.
+    pub fn fill(&self, options: &mut WorkerOptions, database: &Database) {
+        options.concurrency = self.concurrency;
+        options.queues = (!self.queues.is_empty()).then(|| self.queues.clone());
+        options.timing = Timing { grace: self.grace, ..Timing::default() };
+        options.lock_dir = Some(database.data_dir.join(LOCK_FOLDER));
+    }
+}
+
+/// Options of whatever serves REST.
+#[derive(clap::Args, Clone, Debug)]
+pub struct ListenArgs {
+    /// Where REST is served; port 0 takes a free one
+    #[arg(long, env = "SLUICE_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Serve other machines without API keys: something in front decides who may come in
+    #[arg(long, env = "SLUICE_ALLOW_KEYLESS", value_parser = clap::builder::FalseyValueParser::new())]
+    pub allow_keyless: bool,
+}
+
+impl ListenArgs {
+    /// Who may reach the server.
+    pub const fn keyless(&self) -> Keyless {
+        if self.allow_keyless { Keyless::AnyAddress } else { Keyless::LoopbackOnly }
+    }
+}
+
+fn concurrency(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 1..=100_000) => Ok(count),
+        _ => Err("must be 1 to 100000".to_owned()),
+    }
+}
+
+/// Starts the loops that expire leases and end deadlines.
+pub fn start_maintenance(database: &Database, context: &Context<'_>) -> MaintenanceHandle {
+    let metrics = context.telemetry.metrics().scheduler();
+    Maintenance::start(database.store.clone(), MaintenanceOptions::new(host_and_boot(), metrics))
+}
+
+impl From<WorkerError> for CliError {
+    fn from(error: WorkerError) -> Self {
+        Self::unreachable(format!("failed to {}", causes(&error)))
+    }
+}
+
+/// Works until the worker ends by itself or is told to. The first signal drains: nothing more is started, calls under
+/// way end within the grace, the rest is handed back at once. The second lets go of everything.
+pub async fn work_until_stopped(worker: &WorkerHandle, stop: &mut StopSignals) {
+    tokio::select! {
+        () = worker.join() => return,
+        () = stop.next() => {}
+    }
+    drain(worker, stop).await;
+}
+
+/// Drains a worker; one more signal stops it at once.
+pub async fn drain(worker: &WorkerHandle, stop: &mut StopSignals) {
+    let calls = worker.in_flight();
+    tracing::info!(
+        in_flight = calls,
+        "draining: calls under way may end, nothing more is started; Ctrl-C stops at once"
+    );
+    tokio::select! {
+        () = worker.drain() => return,
+        () = stop.next() => {}
+    }
+    tracing::warn!("stopping at once: the answers of calls under way are lost");
+    worker.stop_now().await;
+}
+
+/// What keeps jobs from running and what to do about it, a sentence each.
+pub fn blocked_said(blocked: &[Blocked]) -> Vec<String> {
+    let mut said: Vec<String> = blocked
+        .iter()
+        .map(|blocked| match &blocked.by {
+            BlockedBy::UpstreamPaused(name) => {
+                format!("upstream {name} is paused; resume it with `sluice resume --upstream {name}`")
+            }
+            BlockedBy::AccountPaused(name) => {
+                format!("account {name} is paused; resume it with `sluice resume --account {name}`")
+            }
+            BlockedBy::UpstreamUnusable { upstream, reason } => {
+                format!("upstream {upstream} can't be called: {reason}")
+            }
+            BlockedBy::NotConfigured => {
+                "no configuration was applied; apply one with `sluice apply -f sluice.yaml`".to_owned()
+            }
+        })
+        .collect();
+    said.sort();
+    said.dedup();
+    said
+}

@@ -1,0 +1,25 @@
+//! `POST /v1/accounts/{a}/resume`: use an account again, after its key was set right or it was paid.
+
+use axum::{Json, extract::State};
+use sluice_store::PausedKind;
+
+use super::{queue_pause::PauseState, upstreams};
+use crate::server::{ApiError, App, ErrorBody, NameInPath};
+
+/// Resume an account
+///
+/// Workers pause an account when its key is refused (401) or its money is used up (402, `insufficient_quota`).
+#[utoipa::path(
+    post,
+    path = "/v1/accounts/{account}/resume",
+    tag = "lines",
+    params(("account" = String, Path, description = "The account's name")),
+    responses(
+        (status = 200, description = "It is not paused", body = PauseState),
+        (status = 404, description = "No such account", body = ErrorBody),
+        (status = 503, description = "The database is away", body = ErrorBody),
+    )
+)]
+pub(crate) async fn resume(State(app): State<App>, name: NameInPath) -> Result<Json<PauseState>, ApiError> {
+    upstreams::resume(&app, PausedKind::Account, &name).await
+}

@@ -1,0 +1,47 @@
+//! `POST /v1/jobs/{id}/cancel`: end a job.
+
+use axum::{extract::State, response::Response};
+use http::StatusCode;
+use sluice_store::CancelOutcome;
+
+use super::answers::job_now;
+use crate::{
+    job_json::JobObject,
+    server::{ApiError, App, ErrorBody, JobIdInPath, READ_PATIENCE, asked},
+};
+
+/// Cancel a job
+///
+/// A running job ends at once, and its worker lets go of the call. Cancelling twice answers as the first time.
+#[utoipa::path(
+    post,
+    path = "/v1/jobs/{id}/cancel",
+    tag = "jobs",
+    params(("id" = uuid::Uuid, Path, description = "The job")),
+    responses(
+        (status = 200, description = "The cancelled job", body = JobObject),
+        (status = 404, description = "No such job", body = ErrorBody),
+        (status = 409, description = "It has ended otherwise", body = ErrorBody),
+        (status = 503, description = "The database is away", body = ErrorBody),
+    )
+)]
+pub(crate) async fn cancel(
+    State(app): State<App>,
+    JobIdInPath(id): JobIdInPath,
+) -> Result<Response, ApiError> {
+    match asked(READ_PATIENCE, app.store.job_cancel(&app.tenant, id)).await? {
+        CancelOutcome::Cancelled => {
+            app.cancelled_bell.ring();
+            app.ended_bell.ring();
+            job_now(&app, id, StatusCode::OK).await
+        }
+        CancelOutcome::AlreadyCancelled => job_now(&app, id, StatusCode::OK).await,
+        CancelOutcome::AlreadyEnded(state) => {
+            Err(ApiError::not_possible(format!("the job has {state} and can't be cancelled any more")))
+        }
+        CancelOutcome::Unknown => Err(ApiError::job_not_found()),
+        CancelOutcome::Busy => {
+            Err(ApiError::not_possible("the job moves too fast to be caught; try again").retry_after(1))
+        }
+    }
+}

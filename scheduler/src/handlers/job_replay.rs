@@ -1,0 +1,46 @@
+//! `POST /v1/jobs/{id}/replay`: start an ended job again.
+
+use std::time::Duration;
+
+use axum::{extract::State, response::Response};
+use http::StatusCode;
+use sluice_store::ReplayOutcome;
+
+use super::answers::job_now;
+use crate::{
+    job_json::JobObject,
+    server::{ApiError, App, ErrorBody, JobIdInPath, READ_PATIENCE, asked},
+};
+
+/// Replay a job
+///
+/// An ended job is queued again as its next generation, with its tries and errors forgotten. It is called and paid for
+/// again, also if it succeeded.
+#[utoipa::path(
+    post,
+    path = "/v1/jobs/{id}/replay",
+    tag = "jobs",
+    params(("id" = uuid::Uuid, Path, description = "The job")),
+    responses(
+        (status = 200, description = "The queued job", body = JobObject),
+        (status = 404, description = "No such job", body = ErrorBody),
+        (status = 409, description = "It has not ended", body = ErrorBody),
+        (status = 503, description = "The database is away", body = ErrorBody),
+    )
+)]
+pub(crate) async fn replay(
+    State(app): State<App>,
+    JobIdInPath(id): JobIdInPath,
+) -> Result<Response, ApiError> {
+    let replaying = app.store.job_replay_if_ended(&app.tenant, id, Duration::ZERO);
+    match asked(READ_PATIENCE, replaying).await? {
+        ReplayOutcome::Queued => {
+            app.ready_bell.ring();
+            job_now(&app, id, StatusCode::OK).await
+        }
+        ReplayOutcome::NotEnded => {
+            Err(ApiError::not_possible("the job has not ended; only ended jobs are replayed"))
+        }
+        ReplayOutcome::Unknown => Err(ApiError::job_not_found()),
+    }
+}

@@ -1,0 +1,243 @@
+//! `POST /v1/jobs/bulk`: submit many jobs, a line of JSON each, answered with a line each as they are stored.
+//!
+//! Lines are stored in batches of at most 500, or whatever came within 10 ms, in one statement each. When a statement
+//! fails, the database is asked which of its jobs it holds; each other line is answered with the error and the id that
+//! its job has if it was stored all the same. Answers wait in memory (about
+//! 10 MB of them) for clients that send everything before they read; then the upload is slowed down.
+
+use std::{collections::HashSet, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
+use serde::Serialize;
+use sluice_domain::{JobId, NewJob, SubmitOutcome};
+use sluice_store::Bodies;
+use sluice_telemetry::{SubmitFields, submit_span, traceparent_of};
+use tokio::{sync::mpsc, time::Instant};
+use tokio_stream::wrappers::ReceiverStream;
+use tracing::{Instrument, Span};
+use utoipa::ToSchema;
+
+use super::{
+    bulk_lines::{Lines, NextLine},
+    jobs_submit::{refused, traceparent_header},
+};
+use crate::{
+    InputFault, InvalidInput, parse_submission,
+    server::{ApiError, App, ErrorBody, MAX_REQUEST_BYTES, READ_PATIENCE, SCAN_PATIENCE, asked},
+};
+
+const BATCH_LINES: usize = 500;
+/// A batch is stored when its bodies have so many bytes.
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// A batch is stored so long after its first line came.
+const BATCH_WAIT: Duration = Duration::from_millis(10);
+/// Answers of so many batches wait for a client that does not read yet.
+const WAITING_ANSWERS: usize = 200;
+
+/// The answer to one line.
+#[derive(Serialize, ToSchema)]
+#[schema(as = BulkAnswer)]
+pub(crate) struct Answer<'a> {
+    /// The line's number, from 1. Empty lines count and are not answered.
+    line: u64,
+    /// The job; beside an error the id that it has if it was stored all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<uuid::Uuid>)]
+    id: Option<JobId>,
+    /// `created`, or `existing` for a key that was used before with the same content.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<&'static str>,
+    /// Why the line was refused.
+    #[serde(flatten)]
+    error: Option<ErrorBody<'a>>,
+}
+
+/// Submit many jobs
+///
+/// NDJSON both ways: a line of answer for each line, in order, while the upload goes on. A line that is refused stops
+/// none of the others. Where the upload or the database breaks, the lines without an answer were not read; repeat them.
+#[utoipa::path(
+    post,
+    path = "/v1/jobs/bulk",
+    tag = "jobs",
+    request_body(
+        content = String,
+        content_type = "application/x-ndjson",
+        description = "A job a line, each as in `POST /v1/jobs`",
+        example = json!("{\"body\":{\"model\":\"deepseek-flash\",\"messages\":[]}}\n{\"body\":{\"model\":\"deepseek-flash\",\"messages\":[]},\"priority\":9}\n")
+    ),
+    responses(
+        (status = 200, description = "An answer a line", body = Answer, content_type = "application/x-ndjson",
+         example = json!({"line": 1, "id": "0199a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b", "status": "created"})),
+    )
+)]
+pub(crate) async fn submit_bulk(State(app): State<App>, headers: HeaderMap, body: Body) -> Response {
+    let fields = SubmitFields { tenant: app.tenant.as_str(), protocol: "rest", jobs: None };
+    let span = submit_span(&fields);
+    let traceparent = traceparent_of(&span).or_else(|| traceparent_header(&headers));
+    let lines = Lines::new(body.into_data_stream(), MAX_REQUEST_BYTES, app.limits.body_timeout);
+    let (answers, answered) = mpsc::channel(WAITING_ANSWERS);
+    let intake = Intake { app, lines, traceparent, line: 0, answers };
+    // Ends when the client goes away: the answers can't be sent any more. Parsing of large lines stays off the
+    // connection's own task.
+    tokio::spawn(intake.run().instrument(span));
+    let body = Body::from_stream(ReceiverStream::new(answered));
+    (StatusCode::OK, [(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"))], body).into_response()
+}
+
+struct Intake {
+    app: App,
+    lines: Lines,
+    traceparent: Option<String>,
+    /// The number of the last line.
+    line: u64,
+    answers: mpsc::Sender<Result<Bytes, std::convert::Infallible>>,
+}
+
+/// The lines that are stored together: each with its number, and its job or why it was refused.
+#[derive(Default)]
+struct Batch {
+    lines: Vec<(u64, Result<JobId, ApiError>)>,
+    /// The jobs of the good lines, in their order.
+    jobs: Vec<NewJob>,
+    bytes: usize,
+    is_last: bool,
+}
+
+impl Intake {
+    async fn run(mut self) {
+        loop {
+            let batch = self.gather().await;
+            let is_last = batch.is_last;
+            let answer = self.store(batch).await;
+            if (!answer.is_empty() && self.answers.send(Ok(answer)).await.is_err()) || is_last {
+                return;
+            }
+        }
+    }
+
+    /// Reads lines until the batch is full, its time is over, or there are no more.
+    async fn gather(&mut self) -> Batch {
+        let mut batch = Batch::default();
+        let mut until: Option<Instant> = None;
+        while batch.lines.len() < BATCH_LINES && batch.bytes < BATCH_BYTES && !batch.is_last {
+            let next = match until {
+                None => self.lines.next().await,
+                Some(until) => match tokio::time::timeout_at(until, self.lines.next()).await {
+                    Ok(next) => next,
+                    Err(_) => break,
+                },
+            };
+            self.take(next, &mut batch);
+            until = until.or_else(|| (!batch.lines.is_empty()).then(|| Instant::now() + BATCH_WAIT));
+        }
+        batch
+    }
+
+    fn take(&mut self, next: NextLine, batch: &mut Batch) {
+        self.line += 1;
+        let read = match next {
+            NextLine::Line(line) if line.trim_ascii().is_empty() => return,
+            NextLine::Line(line) => parse_submission(&line, &self.app.tenant).map_err(ApiError::from),
+            NextLine::TooLong => Err(too_long().into()),
+            NextLine::End => {
+                batch.is_last = true;
+                return;
+            }
+            NextLine::Broken(why) => {
+                batch.is_last = true;
+                Err(ApiError::new(StatusCode::BAD_REQUEST, "incomplete_body", why))
+            }
+        };
+        let kept = read.map(|mut job| {
+            job.traceparent.clone_from(&self.traceparent);
+            batch.bytes += job.body.len();
+            let id = job.id;
+            batch.jobs.push(job);
+            id
+        });
+        batch.lines.push((self.line, kept));
+    }
+
+    /// Stores jobs; says of each what became of it.
+    async fn submit(&mut self, jobs: &[NewJob]) -> Vec<Result<SubmitOutcome, ApiError>> {
+        if jobs.is_empty() {
+            return Vec::new();
+        }
+        // Jobs whose keys others hold uncommitted are stored one by one, which may take long.
+        let error = match asked(SCAN_PATIENCE, self.app.store.submit_many(jobs)).await {
+            Ok(outcomes) => return outcomes.into_iter().map(Ok).collect(),
+            Err(error) => error,
+        };
+        let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
+        let looked_up = asked(READ_PATIENCE, self.app.store.jobs_by_id(&ids, Bodies::LeftOut)).await;
+        let stored: HashSet<JobId> = looked_up.unwrap_or_default().iter().map(|job| job.id).collect();
+        let outcome = |id| {
+            if stored.contains(&id) {
+                Ok(SubmitOutcome::Created(id))
+            } else {
+                Err(error.clone().of_submit(id))
+            }
+        };
+        ids.into_iter().map(outcome).collect()
+    }
+
+    /// Stores a batch and writes its answers.
+    async fn store(&mut self, batch: Batch) -> Bytes {
+        let mut outcomes = self.submit(&batch.jobs).await.into_iter();
+        let mut written = Vec::new();
+        let mut created = 0;
+        for (line, kept) in batch.lines {
+            let (id, outcome) = match kept {
+                Ok(id) => (Some(id), outcomes.next().unwrap_or_else(|| Err(ApiError::internal()))),
+                Err(refusal) => (None, Err(refusal)),
+            };
+            created += u64::from(matches!(outcome, Ok(SubmitOutcome::Created(_))));
+            write_answer(&mut written, line, id, outcome);
+        }
+        if created > 0 {
+            self.app.ready_bell.ring();
+            self.app.metrics.submitted("rest", created);
+            Span::current().in_scope(|| tracing::debug!(jobs = created, "jobs were submitted in bulk"));
+        }
+        written.into()
+    }
+}
+
+/// `id`: what the line's job has, or would have.
+fn write_answer(
+    written: &mut Vec<u8>,
+    line: u64,
+    id: Option<JobId>,
+    outcome: Result<SubmitOutcome, ApiError>,
+) {
+    let (id, outcome) = match outcome {
+        Ok(SubmitOutcome::Created(id)) => (Some(id), Ok("created")),
+        Ok(SubmitOutcome::Existing(id)) => (Some(id), Ok("existing")),
+        Ok(SubmitOutcome::Conflict(conflict)) => (None, Err(refused(conflict))),
+        Err(error) => (id, Err(error)),
+    };
+    let (status, error) = match &outcome {
+        Ok(status) => (Some(*status), None),
+        Err(error) => (None, Some(error.body())),
+    };
+    let answer = Answer { line, id, status, error };
+    // Writing into memory does not fail, and the answer is made of strings and numbers.
+    serde_json::to_writer(&mut *written, &answer).expect("an answer is serialisable");
+    written.push(b'\n');
+}
+
+fn too_long() -> InvalidInput {
+    InvalidInput {
+        fault: InputFault::TooLarge,
+        code: "line_too_large",
+        message: format!("the line has more than {MAX_REQUEST_BYTES} bytes"),
+        pointer: None,
+    }
+}

@@ -1,0 +1,60 @@
+//! `GET /metrics`: Prometheus.
+
+use std::time::Duration;
+
+use axum::{
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::header::CONTENT_TYPE;
+use sluice_store::QueueDepth;
+use sluice_telemetry::QueueDepth as Shown;
+use tokio::time::Instant;
+
+use crate::server::{App, READ_PATIENCE, asked};
+
+/// How old the depths of queues may be.
+const AGE: Duration = Duration::from_secs(5);
+/// Counting may take up to a tenth of the database's time.
+const RELIEF: u32 = 10;
+
+/// Metrics
+///
+/// In Prometheus' text format. The depths of queues are up to 5 s old, or as old as ten times as long as it takes to
+/// count them.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "server",
+    responses((status = 200, description = "The metrics", body = String, content_type = "text/plain; version=0.0.4"))
+)]
+pub(crate) async fn metrics(State(app): State<App>) -> Response {
+    refresh_depths(&app).await;
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.registry.render_prometheus())
+        .into_response()
+}
+
+/// Counts again where it is time. A database that is away leaves the last counts standing.
+async fn refresh_depths(app: &App) {
+    let Ok(mut next_count) = app.next_count.try_lock() else { return };
+    let begun = Instant::now();
+    if next_count.is_some_and(|next| begun < next) {
+        return;
+    }
+    // Of all tenants: a scrape is the operator's.
+    if let Ok(queues) = asked(READ_PATIENCE, app.store.queue_depths(None)).await {
+        let shown: Vec<Shown> = queues.iter().flat_map(shown).collect();
+        app.metrics.set_depths(&shown);
+    }
+    *next_count = Some(Instant::now() + AGE.max(begun.elapsed() * RELIEF));
+}
+
+fn shown(queue: &QueueDepth) -> [Shown; 3] {
+    let of = |state, jobs, oldest_age| Shown { queue: queue.name.to_string(), state, jobs, oldest_age };
+    [
+        // Where nothing waits, the age is none: zero.
+        of("queued", queue.ready + queue.scheduled, Some(queue.oldest_age.unwrap_or_default())),
+        of("running", queue.running, None),
+        of("held", queue.held, None),
+    ]
+}

@@ -1,0 +1,40 @@
+//! `POST /v1/releases`: let many held jobs go on.
+
+use axum::{Json, extract::State};
+
+use crate::{
+    DryRun, InvalidInput, ManyReport,
+    input::{ManyRequest, parse_match_request},
+    release_matching,
+    server::{ApiError, App, ErrorBody, RequestBody},
+};
+
+/// Release many held jobs
+///
+/// Every held job that the filter means is queued again with its crashes forgiven.
+#[utoipa::path(
+    post,
+    path = "/v1/releases",
+    tag = "many jobs",
+    request_body(content = ManyRequest, example = json!({"filter": {"queue": "nightly"}, "limit": 100})),
+    responses(
+        (status = 200, description = "How many", body = ManyReport,
+         example = json!({"matched": 120, "changed": 118, "dry_run": false})),
+        (status = 400, description = "No JSON object in UTF-8", body = ErrorBody),
+        (status = 422, description = "A field can't be used", body = ErrorBody),
+        (status = 503, description = "The database is away; a part may be done already", body = ErrorBody),
+    )
+)]
+pub(crate) async fn release_many(
+    State(app): State<App>,
+    RequestBody(body): RequestBody,
+) -> Result<Json<ManyReport>, ApiError> {
+    let request = parse_match_request(&body)?;
+    if request.rate_per_minute.is_some() {
+        let message = "only replays take rate_per_minute";
+        return Err(InvalidInput::at("/rate_per_minute", "not_supported", message).into());
+    }
+    let dry_run = if request.is_dry_run { DryRun::Yes } else { DryRun::No };
+    let report = release_matching(&app.store, &app.tenant, &request.filter, request.limit, dry_run);
+    Ok(Json(report.await?))
+}

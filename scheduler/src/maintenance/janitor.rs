@@ -1,0 +1,47 @@
+//! What is due once an hour: partitions ahead, partitions past their retention, workers long dead.
+
+use std::time::Duration;
+
+use sluice_store::Store;
+
+use super::{
+    MaintenanceOptions,
+    pace::{asked, rest},
+};
+
+const PERIOD: Duration = Duration::from_hours(1);
+/// After a round in which the database was away.
+const RETRY: Duration = Duration::from_mins(1);
+/// Far enough that schedulers may be down over holidays.
+const WEEKS_AHEAD: u8 = 4;
+
+pub(super) struct Janitor {
+    store: Store,
+    keep_results: Duration,
+    keep_ledger: Duration,
+}
+
+impl Janitor {
+    pub(super) fn new(store: Store, options: &MaintenanceOptions) -> Self {
+        Self { store, keep_results: options.keep_results, keep_ledger: options.keep_ledger }
+    }
+
+    pub(super) async fn run(self) {
+        loop {
+            let period = if self.tidy().await.is_some() { PERIOD } else { RETRY };
+            rest(period).await;
+        }
+    }
+
+    /// One round; `None` where a statement failed.
+    async fn tidy(&self) -> Option<()> {
+        let made = asked("ensure_partitions", self.store.partitions_ensure(WEEKS_AHEAD)).await?;
+        let dropped = self.store.partitions_drop(self.keep_results, self.keep_ledger);
+        let dropped = asked("drop_partitions", dropped).await?;
+        let forgotten = asked("forget_incarnations", self.store.incarnations_forget()).await?;
+        if made > 0 || dropped > 0 || forgotten > 0 {
+            tracing::info!(made, dropped, forgotten, "partitions and dead workers were tidied up");
+        }
+        Some(())
+    }
+}

@@ -1,0 +1,103 @@
+//! The loops that keep the queue healthy. There is no leader: every scheduler runs every loop, each statement passes
+//! over what another holds, and any scheduler can die at any time. A loop takes no input but time, and repeating it
+//! changes nothing.
+//!
+//! Idle, all loops together ask 0.8 times a second: a scan each 2 s, dead processes each third scan, deadlines each
+//! 10 s, the rest hourly.
+
+mod deadlines;
+mod janitor;
+mod known_dead;
+mod pace;
+mod reaper;
+
+use std::time::Duration;
+
+use sluice_store::Store;
+use sluice_telemetry::SchedulerMetrics;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use self::{deadlines::DeadlineEnder, janitor::Janitor, reaper::LeaseReaper};
+
+/// How the loops run.
+#[derive(Clone)]
+pub struct MaintenanceOptions {
+    /// How old a worker's beat may be.
+    pub lease_ttl: Duration,
+    /// Between two scans for dead workers.
+    pub scan: Duration,
+    /// Which host and boot this is, as workers write it into their rows: only lock files of the same host are judged.
+    pub host: String,
+    /// How long results are kept.
+    pub keep_results: Duration,
+    /// How long the ledger is kept.
+    pub keep_ledger: Duration,
+    /// Where expired leases and the brake are shown.
+    pub metrics: SchedulerMetrics,
+}
+
+impl MaintenanceOptions {
+    /// The usual: TTL 15 s, a scan each 2 s, results for 90 days, the ledger for 400.
+    pub fn new(host: impl Into<String>, metrics: SchedulerMetrics) -> Self {
+        Self {
+            lease_ttl: Duration::from_secs(15),
+            scan: Duration::from_secs(2),
+            host: host.into(),
+            keep_results: Duration::from_hours(90 * 24),
+            keep_ledger: Duration::from_hours(400 * 24),
+            metrics,
+        }
+    }
+}
+
+/// Starts the loops.
+#[derive(Debug)]
+pub struct Maintenance;
+
+/// The running loops; they end when this is dropped.
+#[derive(Debug)]
+pub struct MaintenanceHandle {
+    stopping: CancellationToken,
+    loops: JoinSet<()>,
+}
+
+impl Maintenance {
+    /// Starts all loops. Needs a tokio runtime; returns at once. A database that is away is waited for.
+    pub fn start(store: Store, options: MaintenanceOptions) -> MaintenanceHandle {
+        let stopping = CancellationToken::new();
+        let mut loops = JoinSet::new();
+        let reaper = LeaseReaper::new(store.clone(), &options);
+        let janitor = Janitor::new(store.clone(), &options);
+        let deadlines = DeadlineEnder::new(store);
+        spawn_until(&mut loops, &stopping, reaper.run());
+        spawn_until(&mut loops, &stopping, deadlines.run());
+        spawn_until(&mut loops, &stopping, janitor.run());
+        MaintenanceHandle { stopping, loops }
+    }
+}
+
+impl MaintenanceHandle {
+    /// Ends the loops. Statements under way are single ones: they happen wholly or not at all.
+    pub async fn stop(mut self) {
+        self.stopping.cancel();
+        while self.loops.join_next().await.is_some() {}
+    }
+}
+
+impl Drop for MaintenanceHandle {
+    fn drop(&mut self) {
+        self.stopping.cancel();
+    }
+}
+
+fn spawn_until(
+    loops: &mut JoinSet<()>,
+    stopping: &CancellationToken,
+    run: impl Future<Output = ()> + Send + 'static,
+) {
+    let stopping = stopping.clone();
+    loops.spawn(async move {
+        stopping.run_until_cancelled(run).await;
+    });
+}

@@ -1,0 +1,81 @@
+//! All routes. They are registered together with their documentation, so that the OpenAPI document lists each.
+
+use axum::{Router, middleware};
+use http::StatusCode;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{ApiError, App, access, measure};
+use crate::handlers as h;
+
+/// What is said about the whole API.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Sluice",
+        description = "A durable queue for LLM API calls. Errors have OpenAI's shape, with a stable `code`.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
+    ),
+    tags(
+        (name = "jobs", description = "Submit jobs, read them, act on them"),
+        (name = "many jobs", description = "Act on all jobs that a filter means"),
+        (name = "lines", description = "Queues, upstreams, accounts, limits, budgets, workers"),
+        (name = "server", description = "The server itself")
+    )
+)]
+struct Document;
+
+fn documented() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(h::jobs_submit::submit, h::jobs_list::list))
+        .routes(routes!(h::jobs_bulk::submit_bulk))
+        .routes(routes!(h::job_get::get))
+        .routes(routes!(h::job_attempts::attempts))
+        .routes(routes!(h::job_events::events))
+        .routes(routes!(h::job_explain::explain))
+        .routes(routes!(h::job_result::result))
+        .routes(routes!(h::job_cancel::cancel))
+        .routes(routes!(h::job_replay::replay))
+        .routes(routes!(h::job_release::release))
+        .routes(routes!(h::replays::replay_many))
+        .routes(routes!(h::cancellations::cancel_many))
+        .routes(routes!(h::releases::release_many))
+        .routes(routes!(h::queues_list::list))
+        .routes(routes!(h::queue_pause::pause))
+        .routes(routes!(h::queue_resume::resume))
+        .routes(routes!(h::upstreams_list::list))
+        .routes(routes!(h::upstream_pause::pause))
+        .routes(routes!(h::upstream_resume::resume))
+        .routes(routes!(h::account_resume::resume))
+        .routes(routes!(h::limits_list::list))
+        .routes(routes!(h::budgets_list::list))
+        .routes(routes!(h::workers_list::list))
+        .routes(routes!(h::healthz::healthz))
+        .routes(routes!(h::readyz::readyz))
+        .routes(routes!(h::metrics::metrics))
+        .routes(routes!(h::openapi::openapi))
+        .routes(routes!(h::page::page))
+}
+
+pub(super) fn router(app: App) -> Router {
+    let (router, _) = documented().split_for_parts();
+    router
+        .fallback(async || {
+            ApiError::new(StatusCode::NOT_FOUND, "unknown_path", "there is nothing at this path")
+        })
+        .method_not_allowed_fallback(async || {
+            let message = "this path takes other methods; see /openapi.json";
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+        })
+        .layer(CatchPanicLayer::custom(measure::panicked))
+        .layer(middleware::from_fn_with_state(app.clone(), access::refuse_foreign))
+        .layer(middleware::from_fn_with_state(app.clone(), measure::measure))
+        .with_state(app)
+}
+
+/// The OpenAPI 3.1 document, made from the code.
+pub fn openapi_json() -> String {
+    // The document is made of strings, numbers, maps and lists.
+    documented().into_openapi().to_pretty_json().expect("the document is serialisable")
+}

@@ -1,0 +1,150 @@
+//! The one call of an attempt, bounded by the job's deadline and observed: span, metrics.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use sluice_domain::CallId;
+use sluice_provider::{CallReport, CallRequest};
+use sluice_telemetry::{
+    CallAnswer, CallFields, CallMeasure, TokenUse, call_span, operation_of_path, record_call_answer,
+    record_call_error, traceparent_of,
+};
+use tokio::time::{Instant, sleep_until};
+use tracing::{Instrument, Span};
+
+use crate::{
+    core::Core,
+    lease::{Lease, StopReason},
+    routing::Target,
+};
+
+/// Makes the call. Takes the body out of the lease.
+pub(crate) async fn make(core: &Core, lease: &mut Lease, target: &Target, attempt: &Span) -> CallReport {
+    let body = Bytes::from(std::mem::take(&mut lease.job.body));
+    let call_id = CallId::generate();
+    let span = begin_span(attempt, lease, target, call_id, &body);
+    let request = CallRequest {
+        call_id,
+        path: lease.job.path.clone(),
+        model: target.model.clone(),
+        body,
+        traceparent: traceparent_of(&span).or_else(|| lease.job.traceparent.clone()),
+    };
+    let upstream = &target.upstream;
+    core.metrics.call_began(&upstream.name);
+    let began = Instant::now();
+    let report =
+        until_deadline(lease, upstream.client.call(request, lease.stop.token())).instrument(span.clone());
+    let report = report.await;
+    core.metrics.call_ended(&upstream.name);
+    measure(core, lease, target, &report, began.elapsed());
+    end_span(&span, &report);
+    report
+}
+
+/// Lets go of the call when the job's deadline passes, and waits for its last word.
+async fn until_deadline(lease: &Lease, call: impl Future<Output = CallReport>) -> CallReport {
+    let Some(deadline) = lease.deadline() else { return call.await };
+    let mut call = std::pin::pin!(call);
+    tokio::select! {
+        report = &mut call => report,
+        () = sleep_until(deadline) => {
+            lease.stop.now(StopReason::Deadline);
+            call.await
+        }
+    }
+}
+
+fn measure(core: &Core, lease: &Lease, target: &Target, report: &CallReport, elapsed: Duration) {
+    let answer = report.answer();
+    let tokens = answer.and_then(|answer| answer.usage);
+    core.metrics.call_measured(&CallMeasure {
+        operation: operation_of_path(lease.job.path.as_str()),
+        provider: target.upstream.provider,
+        upstream: &target.upstream.name,
+        model: target.model.as_str(),
+        duration: report.duration.unwrap_or(elapsed),
+        time_to_first_chunk: answer.filter(|a| a.is_assembled).and(report.time_to_first_byte),
+        error_class: report.error().map(|(class, _)| class.as_str()),
+        tokens: tokens.map(|used| TokenUse { input: used.input_tokens, output: used.output_tokens }),
+        cost_usd: report.cost().unwrap_or_default().as_usd(),
+    });
+}
+
+/// What a span tells of a request.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RequestParameters {
+    max_tokens: Option<serde_json::Value>,
+    temperature: Option<serde_json::Value>,
+    top_p: Option<serde_json::Value>,
+    seed: Option<serde_json::Value>,
+    stream: Option<serde_json::Value>,
+}
+
+fn begin_span(attempt: &Span, lease: &Lease, target: &Target, call_id: CallId, body: &[u8]) -> Span {
+    if attempt.is_disabled() {
+        return Span::none();
+    }
+    let asked: RequestParameters = serde_json::from_slice(body).unwrap_or_default();
+    let number = |value: Option<serde_json::Value>| value.and_then(|value| value.as_f64());
+    call_span(
+        attempt,
+        &CallFields {
+            call_id: &call_id,
+            path: lease.job.path.as_str(),
+            provider: target.upstream.provider,
+            upstream: &target.upstream.name,
+            model: target.model.as_str(),
+            server_address: &target.upstream.server_address,
+            server_port: target.upstream.server_port,
+            max_tokens: asked.max_tokens.and_then(|value| value.as_u64()),
+            temperature: number(asked.temperature),
+            top_p: number(asked.top_p),
+            seed: asked.seed.and_then(|value| value.as_i64()),
+            is_streamed: asked.stream.and_then(|value| value.as_bool()).unwrap_or(false),
+        },
+    )
+}
+
+/// What a span tells of an answer's choices.
+#[derive(Deserialize)]
+struct Choices {
+    choices: Vec<Choice>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    finish_reason: Option<String>,
+}
+
+fn end_span(span: &Span, report: &CallReport) {
+    if span.is_disabled() {
+        return;
+    }
+    if let Some(answer) = report.answer() {
+        let choices =
+            serde_json::from_slice::<Choices>(&answer.body).map(|body| body.choices).unwrap_or_default();
+        let reasons: Vec<_> = choices.iter().filter_map(|choice| choice.finish_reason.as_deref()).collect();
+        let usage = answer.usage;
+        record_call_answer(
+            span,
+            &CallAnswer {
+                status_code: Some(answer.status_code),
+                response_id: report.upstream.request_id.as_deref(),
+                response_model: report.upstream.answered_model.as_deref(),
+                finish_reasons: &reasons,
+                input_tokens: usage.map(|used| used.input_tokens),
+                cached_input_tokens: usage.map(|used| used.cached_input_tokens),
+                output_tokens: usage.map(|used| used.output_tokens),
+                reasoning_tokens: usage.map(|used| used.reasoning_tokens),
+                time_to_first_chunk: report.time_to_first_byte.filter(|_| answer.is_assembled),
+                cost_usd: report.cost().map(sluice_domain::NanoUsd::as_usd),
+            },
+        );
+    }
+    if let Some((class, _)) = report.error() {
+        record_call_error(span, class.as_str());
+    }
+}

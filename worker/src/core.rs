@@ -1,0 +1,158 @@
+//! What all parts of a worker share, and the one act that several of them perform: starting what waits.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicI64},
+    },
+};
+
+use arc_swap::ArcSwap;
+use sluice_store::{Ringer, Store};
+use sluice_telemetry::WorkerMetrics;
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, mpsc, watch},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::Span;
+
+use crate::{
+    Blocked, Timing, attempt,
+    incarnation::Incarnation,
+    lease::{HeldLeases, Lease, LeaseKey, StopReason},
+    pauses::Pauses,
+    routing::Routing,
+    settle::{Settler, Unsettled},
+    settlement,
+    slots::Slots,
+};
+
+/// How far a worker is on its way to the end.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Phase {
+    /// It leases and calls.
+    Working,
+    /// It starts nothing more and waits for what comes next.
+    NotStarting,
+    /// It waits for calls under way, within the grace.
+    Draining,
+    /// It lets go of all calls.
+    Stopping,
+}
+
+/// What one part tells another.
+#[derive(Debug, Default)]
+pub(crate) struct Signals {
+    /// There may be work.
+    pub(crate) bell: Notify,
+    /// The beat brought something that the lease loop must see to.
+    pub(crate) changed: Notify,
+    /// The next beat should not wait for its time.
+    pub(crate) beat_now: Notify,
+    /// Everything has been written and the worker is over.
+    pub(crate) ended: CancellationToken,
+    /// A job of ours will be due that nobody else knows of.
+    pub(crate) due_noted: Notify,
+    due_at: Mutex<Option<Instant>>,
+}
+
+impl Signals {
+    /// A job of ours can run at `at`, and nobody else knows.
+    pub(crate) fn note_due(&self, at: Instant) {
+        let mut due_at = self.due_at.lock().unwrap_or_else(PoisonError::into_inner);
+        *due_at = Some(due_at.map_or(at, |first| first.min(at)));
+        self.due_noted.notify_one();
+    }
+
+    /// When the next such job can run; a time that has passed is told once.
+    pub(crate) fn next_due(&self, now: Instant) -> Option<Instant> {
+        let mut due_at = self.due_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = *due_at;
+        if next.is_some_and(|at| at <= now) {
+            *due_at = None;
+        }
+        next
+    }
+}
+
+/// What all parts share.
+pub(crate) struct Core {
+    pub(crate) store: Store,
+    pub(crate) timing: Timing,
+    pub(crate) metrics: WorkerMetrics,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) held: HeldLeases,
+    pub(crate) slots: Slots,
+    pub(crate) pauses: Pauses,
+    pub(crate) routing: ArcSwap<Routing>,
+    /// The newest configuration that a beat told of.
+    pub(crate) newest_configuration: AtomicI64,
+    /// Whether secrets should be looked up again: something was resumed.
+    pub(crate) wants_secrets: AtomicBool,
+    pub(crate) blocked: Mutex<BTreeSet<Blocked>>,
+    pub(crate) signals: Arc<Signals>,
+    pub(crate) phase: watch::Sender<Phase>,
+    pub(crate) settler: Settler,
+    pub(crate) returns: mpsc::UnboundedSender<LeaseKey>,
+    pub(crate) ready: Ringer,
+    pub(crate) ended: Ringer,
+    pub(crate) runtime: Handle,
+}
+
+impl Core {
+    /// Whether a call may start now.
+    pub(crate) fn may_start(&self) -> bool {
+        *self.phase.borrow() == Phase::Working && self.incarnation.may_start() && self.settler.has_room()
+    }
+
+    /// Starts the leases that wait, as far as there are slots. Can be called from any thread.
+    pub(crate) fn start_waiting(self: &Arc<Self>) {
+        if self.may_start() {
+            for lease in self.slots.take_startable() {
+                self.runtime.spawn(attempt::run(Arc::clone(self), lease));
+            }
+        }
+    }
+
+    /// Gives leases back whose call was not begun. What was cancelled meanwhile has nowhere to go back to: it is
+    /// settled as let go.
+    pub(crate) fn give_back(&self, leases: impl IntoIterator<Item = Lease>) {
+        for lease in leases {
+            if lease.stop.reason() == Some(StopReason::JobCancelled) {
+                self.settler.send(Unsettled { settlement: settlement::let_go(&lease), span: Span::none() });
+            } else {
+                // The receiver lives as long as the worker.
+                let _ = self.returns.send(lease.key());
+            }
+        }
+    }
+
+    /// Gives back all leases that wait for a slot.
+    pub(crate) fn give_back_waiting(&self) {
+        self.give_back(self.slots.take_waiting());
+    }
+
+    /// Attempts that have begun and are not written down yet.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.held.count().saturating_sub(self.slots.waiting())
+    }
+
+    /// Goes on to `phase`, never back.
+    pub(crate) fn advance(&self, phase: Phase) {
+        self.phase.send_if_modified(|present| {
+            let is_further = phase > *present;
+            *present = phase.max(*present);
+            is_further
+        });
+        self.signals.beat_now.notify_one();
+    }
+
+    /// Comes back when `phase` or a later one is reached.
+    pub(crate) async fn reached(&self, phase: Phase) {
+        // The sender lives as long as this.
+        let _ = self.phase.subscribe().wait_for(|present| *present >= phase).await;
+    }
+}

@@ -1,0 +1,139 @@
+//! The worker's present incarnation, and whether its lease still lasts.
+//!
+//! The lease counts from the *sending* of the last acknowledged beat: the database wrote the beat later than that, so
+//! by its clock the lease lasts longer than by ours. When it is nearly over no call is started (the worker fences
+//! itself off), and calls go on when a beat is acknowledged again. The dead stay dead: an incarnation whose beat is
+//! refused is replaced by a new one.
+
+use std::{
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use sluice_domain::IncarnationId;
+use sluice_store::{NewIncarnation, Store, StoreError};
+
+use crate::{Timing, WorkerError, clock, lock_file::LockFile};
+
+/// Who this process is.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    pub(crate) worker: String,
+    pub(crate) host: String,
+    pub(crate) lock_dir: Option<PathBuf>,
+}
+
+/// The present incarnation.
+#[derive(Debug)]
+pub(crate) struct Incarnation {
+    identity: Identity,
+    timing: Timing,
+    current: Mutex<Current>,
+}
+
+#[derive(Debug)]
+struct Current {
+    id: IncarnationId,
+    /// When the last beat that was acknowledged was sent, by [`clock::since_boot`].
+    acknowledged_at: Duration,
+    is_dead: bool,
+    _lock: Option<LockFile>,
+}
+
+impl Incarnation {
+    /// Begins the first life.
+    pub(crate) async fn begin(
+        store: &Store,
+        identity: Identity,
+        timing: Timing,
+    ) -> Result<Self, WorkerError> {
+        let current = Current::begin(store, &identity).await?;
+        Ok(Self { identity, timing, current: Mutex::new(current) })
+    }
+
+    /// Begins the next life, where the present one is dead. Says the dead one's id.
+    pub(crate) async fn renew(&self, store: &Store) -> Result<IncarnationId, WorkerError> {
+        let next = Current::begin(store, &self.identity).await?;
+        let dead = std::mem::replace(&mut *self.lock(), next);
+        Ok(dead.id)
+    }
+
+    /// The present one's id.
+    pub(crate) fn id(&self) -> IncarnationId {
+        self.lock().id
+    }
+
+    /// A beat that was sent at `sent_at` was acknowledged.
+    pub(crate) fn acknowledge(&self, id: IncarnationId, sent_at: Duration) {
+        let mut current = self.lock();
+        if current.id == id {
+            current.acknowledged_at = current.acknowledged_at.max(sent_at);
+        }
+    }
+
+    /// The database called it dead. Says whether that is news about the present one.
+    pub(crate) fn mark_dead(&self, id: IncarnationId) -> bool {
+        let mut current = self.lock();
+        let is_news = current.id == id && !current.is_dead;
+        current.is_dead |= is_news;
+        is_news
+    }
+
+    /// Whether it must be replaced.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.lock().is_dead
+    }
+
+    /// Whether a call may start now.
+    pub(crate) fn may_start(&self) -> bool {
+        self.is_younger_than(self.timing.start_within())
+    }
+
+    /// Whether a lease may last at this moment.
+    pub(crate) fn is_within_ttl(&self) -> bool {
+        self.is_younger_than(self.timing.lease_ttl)
+    }
+
+    fn is_younger_than(&self, age: Duration) -> bool {
+        let current = self.lock();
+        !current.is_dead && clock::since_boot().saturating_sub(current.acknowledged_at) < age
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Current> {
+        // Nothing that holds the lock can panic half way through a change.
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Current {
+    async fn begin(store: &Store, identity: &Identity) -> Result<Self, WorkerError> {
+        let id = IncarnationId::generate();
+        let lock = identity.lock_dir.as_deref().map(|folder| LockFile::hold(folder, id)).transpose()?;
+        let acknowledged_at = clock::since_boot();
+        let new = NewIncarnation {
+            id,
+            worker: identity.worker.clone(),
+            host: identity.host.clone(),
+            lock_path: lock.as_ref().map(|lock| lock.path().display().to_string()),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let failed = |source| WorkerError::Store { doing: "begin as a new incarnation", source };
+        bounded(store.incarnation_start(&new)).await.map_err(failed)?;
+        Ok(Self { id, acknowledged_at, is_dead: false, _lock: lock })
+    }
+}
+
+/// A statement that takes longer is given up: a connection that was cut off says nothing by itself.
+pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Waits for a statement, but not for ever.
+pub(crate) async fn bounded<T>(
+    statement: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout(STATEMENT_TIMEOUT, statement).await {
+        Ok(answer) => answer,
+        Err(_) => Err(StoreError::timed_out()),
+    }
+}

@@ -1,0 +1,146 @@
+//! Leases in hand, from the moment they arrive until they are settled or handed back.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use sluice_domain::{IncarnationId, JobId, LeaseId, LeasedJob};
+use tokio::{sync::Notify, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+/// Why a call is to be let go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum StopReason {
+    /// Somebody cancelled the job.
+    JobCancelled,
+    /// The job's deadline passed.
+    Deadline,
+    /// The worker ends and its grace is over.
+    WorkerEnds,
+}
+
+/// Ends a call; the first reason counts.
+#[derive(Debug, Default)]
+pub(crate) struct Stop {
+    token: CancellationToken,
+    reason: OnceLock<StopReason>,
+}
+
+impl Stop {
+    pub(crate) fn now(&self, reason: StopReason) {
+        // A second reason changes nothing.
+        let _ = self.reason.set(reason);
+        self.token.cancel();
+    }
+
+    pub(crate) fn reason(&self) -> Option<StopReason> {
+        self.reason.get().copied()
+    }
+
+    pub(crate) fn token(&self) -> &CancellationToken {
+        &self.token
+    }
+}
+
+/// The right to work one job.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) job: LeasedJob,
+    /// The incarnation that leased it; it may be dead by now.
+    pub(crate) incarnation_id: IncarnationId,
+    /// When the lease statement was sent: the job's deadline counts from here, rather too early than too late.
+    pub(crate) leased_at: Instant,
+    pub(crate) stop: Arc<Stop>,
+}
+
+impl Lease {
+    pub(crate) fn new(job: LeasedJob, incarnation_id: IncarnationId, leased_at: Instant) -> Self {
+        Self { job, incarnation_id, leased_at, stop: Arc::default() }
+    }
+
+    /// Time since it was leased.
+    pub(crate) fn age(&self) -> Duration {
+        self.leased_at.elapsed()
+    }
+
+    /// When the job's deadline passes.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.job.deadline_in.and_then(|left| self.leased_at.checked_add(left))
+    }
+
+    /// What names it in the database.
+    pub(crate) fn key(&self) -> LeaseKey {
+        LeaseKey { incarnation: self.incarnation_id, job: self.job.job_id, lease: self.job.lease_id }
+    }
+}
+
+/// What names a lease in the database.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct LeaseKey {
+    pub(crate) incarnation: IncarnationId,
+    pub(crate) job: JobId,
+    pub(crate) lease: LeaseId,
+}
+
+/// All leases in hand.
+#[derive(Debug, Default)]
+pub(crate) struct HeldLeases {
+    stops: Mutex<HashMap<LeaseId, Arc<Stop>>>,
+    emptied: Notify,
+}
+
+impl HeldLeases {
+    pub(crate) fn add(&self, lease: &Lease) {
+        self.lock().insert(lease.job.lease_id, Arc::clone(&lease.stop));
+    }
+
+    pub(crate) fn remove(&self, lease: LeaseId) {
+        let mut stops = self.lock();
+        stops.remove(&lease);
+        if stops.is_empty() {
+            self.emptied.notify_waiters();
+        }
+    }
+
+    pub(crate) fn holds(&self, lease: LeaseId) -> bool {
+        self.lock().contains_key(&lease)
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Lets go of the calls of cancelled jobs.
+    pub(crate) fn cancel(&self, leases: &[LeaseId]) {
+        let stops = self.lock();
+        for stop in leases.iter().filter_map(|lease| stops.get(lease)) {
+            stop.now(StopReason::JobCancelled);
+        }
+    }
+
+    /// Lets go of all calls.
+    pub(crate) fn stop_all(&self, reason: StopReason) {
+        for stop in self.lock().values() {
+            stop.now(reason);
+        }
+    }
+
+    /// Waits until none is left.
+    pub(crate) async fn emptied(&self) {
+        loop {
+            // Registered before looking, so that a removal in between is not missed.
+            let emptied = self.emptied.notified();
+            if self.lock().is_empty() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<LeaseId, Arc<Stop>>> {
+        // Nothing that holds the lock can panic half way through a change.
+        self.stops.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

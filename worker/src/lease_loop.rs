@@ -1,0 +1,328 @@
+//! The loop that leases: look at the board, let `policy` plan, lease, hand over to the slots.
+//!
+//! It alone talks to the database about leases, one statement at a time; that is what makes the search for stray
+//! leases safe (`stray`). It also sees to what the beat brings: a dead incarnation, a newer configuration.
+//!
+//! Idle, it says once that it sleeps, looks once more (what was submitted in between rang for nobody), and then looks
+//! at each bell, at the next due time and at each poll interval.
+
+use std::{
+    sync::{Arc, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use sluice_domain::{IncarnationId, LeasedJob, QueueName, TenantName};
+use sluice_policy::board::{PlannedGrant, Planner};
+use sluice_store::{Grant, StoreError};
+use tokio::time::{Instant, sleep_until};
+
+use crate::{
+    WorkMode, WorkerError,
+    backoff::{Backoff, jittered},
+    board::Board,
+    core::{Core, Phase},
+    incarnation::bounded,
+    lease::Lease,
+    options::ConfigurationSource,
+    stray::StrayWatch,
+    worker::load_routing,
+};
+
+/// How old the board may be that a lease is planned by.
+const BOARD_AGE: Duration = Duration::from_millis(200);
+/// The most jobs of one lease statement: their bodies come with it.
+const MAX_LEASE: usize = 200;
+
+/// What the loop is for.
+pub(crate) struct Work {
+    pub(crate) tenant: Option<TenantName>,
+    pub(crate) queues: Option<Vec<QueueName>>,
+    pub(crate) mode: WorkMode,
+    pub(crate) configuration: ConfigurationSource,
+    pub(crate) secrets: crate::SecretLookup,
+}
+
+/// What a round of the loop came to.
+enum Next {
+    /// Look again at once.
+    Again,
+    /// Every slot is taken.
+    SlotFreed,
+    /// Calls may not start: the lease is nearly over, or too much waits to be written.
+    Allowed,
+    /// Nothing can run now.
+    Work { due_at: Option<Instant> },
+    /// It did not work; rest.
+    Rest(Duration),
+    /// Nothing is left to do.
+    Finished,
+}
+
+/// Leases until the worker is told to start nothing more, or nothing is left to do.
+pub(crate) async fn run(core: &Arc<Core>, work: &Work) {
+    let mut leasing = Leasing::new(core, work);
+    let mut phase = core.phase.subscribe();
+    while *phase.borrow_and_update() == Phase::Working {
+        let next = match leasing.round().await {
+            Ok(next) => next,
+            Err(error) => leasing.failed(&error),
+        };
+        if matches!(next, Next::Finished) {
+            return;
+        }
+        tokio::select! {
+            () = leasing.wait(next) => {}
+            _ = phase.changed() => {}
+        }
+    }
+}
+
+struct Leasing<'a> {
+    core: &'a Arc<Core>,
+    work: &'a Work,
+    planner: Planner,
+    board: Option<Board>,
+    strays: StrayWatch,
+    backoff: Backoff,
+    /// Leases in a row that came back empty although the board showed work.
+    empty: Backoff,
+    /// The newest configuration that could not be understood.
+    unreadable_version: i64,
+    is_asleep: bool,
+    has_failed: bool,
+}
+
+impl<'a> Leasing<'a> {
+    fn new(core: &'a Arc<Core>, work: &'a Work) -> Self {
+        Self {
+            core,
+            work,
+            planner: Planner::default(),
+            board: None,
+            strays: StrayWatch::every(core.timing.lease_ttl),
+            backoff: Backoff::up_to(core.timing.poll_interval),
+            empty: Backoff::up_to(core.timing.poll_interval),
+            unreadable_version: 0,
+            is_asleep: false,
+            has_failed: false,
+        }
+    }
+
+    async fn round(&mut self) -> Result<Next, WorkerError> {
+        self.see_to_changes().await?;
+        self.core.start_waiting();
+        if !self.core.may_start() {
+            return Ok(Next::Allowed);
+        }
+        self.core.give_back(self.core.slots.take_overdue());
+        let wanted = self.core.slots.wanted().min(MAX_LEASE);
+        if wanted == 0 {
+            return Ok(Next::SlotFreed);
+        }
+        // Looked at before the board: an attempt that is written in between may put its job on the board.
+        let had_nothing = self.core.held.count() == 0;
+        let board = self.fresh_board().await?;
+        if board.pairs.is_empty() {
+            let due_at = board.due_at;
+            return self.idle(due_at, had_nothing).await;
+        }
+        self.lease(wanted).await
+    }
+
+    /// What the beat brought, and what is due by time.
+    async fn see_to_changes(&mut self) -> Result<(), WorkerError> {
+        let core = self.core;
+        if core.incarnation.is_dead() {
+            core.give_back_waiting();
+            let dead = core.incarnation.renew(&core.store).await?;
+            tracing::warn!(
+                incarnation.dead = %dead, incarnation.id = %core.incarnation.id(),
+                "this worker had been taken for dead and goes on as a new incarnation"
+            );
+            self.is_asleep = false;
+        }
+        let newest = core.newest_configuration.load(Ordering::Relaxed);
+        let has_newer = matches!(self.work.configuration, ConfigurationSource::Database)
+            && newest > core.routing.load().version.max(self.unreadable_version);
+        if core.wants_secrets.load(Ordering::Relaxed) || has_newer {
+            self.reload().await?;
+        }
+        self.strays.look_if_due(core).await.map_err(|source| failed_to("look for stray leases", source))
+    }
+
+    /// Loads the configuration and looks its secrets up again. One that can't be read changes nothing: a newer
+    /// program wrote it, and the worker goes on with what it knows.
+    async fn reload(&mut self) -> Result<(), WorkerError> {
+        let core = self.core;
+        match load_routing(&core.store, self.work, &core.routing.load_full()).await {
+            Ok(routing) => {
+                tracing::info!(configuration.version = routing.version, "the configuration was loaded");
+                core.routing.store(Arc::new(routing));
+                self.board = None;
+            }
+            Err(WorkerError::Configuration { version, source }) => {
+                tracing::error!(configuration.version = version, error = %source, "a configuration can't be read");
+                self.unreadable_version = version;
+            }
+            Err(other) => return Err(other),
+        }
+        core.wants_secrets.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn fresh_board(&mut self) -> Result<&Board, WorkerError> {
+        let pauses = self.core.pauses.changes();
+        let is_fresh = |board: &Board| {
+            !board.pairs.is_empty() && board.read_at.elapsed() < BOARD_AGE && board.pauses_seen == pauses
+        };
+        if self.board.as_ref().is_some_and(is_fresh) {
+            return Ok(self.board.as_ref().expect("it was there a line above"));
+        }
+        let read_at = Instant::now();
+        let entries = bounded(self.core.store.board(self.work.tenant.as_ref(), self.work.queues.as_deref()));
+        let entries = entries.await.map_err(|source| failed_to("read the board", source))?;
+        let board = Board::sorted(entries, &self.core.routing.load(), &self.core.pauses, read_at);
+        self.note_blocked(&board);
+        self.worked();
+        Ok(self.board.insert(board))
+    }
+
+    fn note_blocked(&self, board: &Board) {
+        let mut blocked = self.core.blocked.lock().unwrap_or_else(PoisonError::into_inner);
+        for news in board.blocked.difference(&blocked) {
+            tracing::warn!(model = news.model, blocked_by = ?news.by, "jobs wait for a person");
+        }
+        blocked.clone_from(&board.blocked);
+    }
+
+    async fn lease(&mut self, wanted: usize) -> Result<Next, WorkerError> {
+        let core = self.core;
+        let pairs = self.board.as_ref().map(|board| board.pairs.as_slice()).unwrap_or_default();
+        let grants: Vec<Grant> = self.planner.plan(pairs, wanted as u32).into_iter().map(as_grant).collect();
+        let (incarnation_id, leased_at) = (core.incarnation.id(), Instant::now());
+        let leased = match bounded(core.store.lease_many(incarnation_id, &grants, wanted as u32)).await {
+            Ok(leased) => leased,
+            Err(StoreError::IncarnationDead) => {
+                core.incarnation.mark_dead(incarnation_id);
+                return Ok(Next::Again);
+            }
+            Err(source) => {
+                self.strays.soon();
+                return Err(failed_to("lease jobs", source));
+            }
+        };
+        core.metrics.leased(leased.len(), leased_at.elapsed());
+        self.planner.note_leased(leased.iter().map(|job| (job.lane_id, job.priority)));
+        let (came, is_short) = (leased.len(), leased.len() < wanted);
+        self.take(leased, incarnation_id, leased_at);
+        if is_short {
+            self.board = None;
+        }
+        if came == 0 {
+            // Jobs whose deadline has passed stand on the board and are never leased. Schedulers end them; where none
+            // runs, nobody else would.
+            let ended = bounded(core.store.deadlines_end(MAX_LEASE as u32)).await;
+            ended.map_err(|source| failed_to("end jobs whose deadline has passed", source))?;
+            return Ok(Next::Rest(self.empty.rest()));
+        }
+        self.empty.reset();
+        if self.is_asleep && !is_short {
+            let awake = bounded(core.store.incarnation_wake(incarnation_id)).await;
+            awake.map_err(|source| failed_to("say that there is work again", source))?;
+            self.is_asleep = false;
+        }
+        Ok(Next::Again)
+    }
+
+    fn take(&self, jobs: Vec<LeasedJob>, incarnation_id: IncarnationId, leased_at: Instant) {
+        let core = self.core;
+        let leases: Vec<Lease> =
+            jobs.into_iter().map(|job| Lease::new(job, incarnation_id, leased_at)).collect();
+        for lease in &leases {
+            core.metrics.job_waited(lease.job.queue.as_str(), lease.job.waited);
+            core.held.add(lease);
+        }
+        core.slots.push(leases);
+        core.start_waiting();
+    }
+
+    async fn idle(&mut self, due_at: Option<Instant>, had_nothing: bool) -> Result<Next, WorkerError> {
+        if self.work.mode == WorkMode::UntilIdle && had_nothing && due_at.is_none() {
+            return Ok(Next::Finished);
+        }
+        if !self.is_asleep {
+            let asleep = bounded(self.core.store.incarnation_sleep(self.core.incarnation.id())).await;
+            asleep.map_err(|source| failed_to("say that there is no work", source))?;
+            self.is_asleep = true;
+            return Ok(Next::Again);
+        }
+        Ok(Next::Work { due_at })
+    }
+
+    /// Waits for what a round needs to come to something.
+    async fn wait(&self, next: Next) {
+        let signals = &self.core.signals;
+        let poll = || jittered(self.core.timing.poll_interval);
+        match next {
+            Next::Again | Next::Finished => {}
+            Next::SlotFreed => {
+                tokio::select! {
+                    () = self.core.slots.freed() => {}
+                    () = signals.changed.notified() => {}
+                    () = tokio::time::sleep(poll()) => {}
+                }
+            }
+            Next::Allowed => {
+                tokio::select! {
+                    () = signals.changed.notified() => {}
+                    () = tokio::time::sleep(jittered(Duration::from_millis(250))) => {}
+                }
+            }
+            Next::Rest(rest) => tokio::time::sleep(rest).await,
+            Next::Work { due_at } => self.wait_for_work(due_at).await,
+        }
+    }
+
+    async fn wait_for_work(&self, due_at: Option<Instant>) {
+        let signals = &self.core.signals;
+        let poll_at = Instant::now() + jittered(self.core.timing.poll_interval);
+        let ends_when_empty = self.work.mode == WorkMode::UntilIdle && self.core.held.count() > 0;
+        loop {
+            let own_due_at = signals.next_due(Instant::now());
+            let until = [due_at, own_due_at].into_iter().flatten().fold(poll_at, Instant::min);
+            tokio::select! {
+                () = signals.bell.notified() => return,
+                () = signals.changed.notified() => return,
+                () = sleep_until(until) => return,
+                () = self.core.held.emptied(), if ends_when_empty => return,
+                () = signals.due_noted.notified() => {}
+            }
+        }
+    }
+
+    fn failed(&mut self, error: &WorkerError) -> Next {
+        if !self.has_failed {
+            let source = std::error::Error::source(error).map(ToString::to_string);
+            tracing::warn!(%error, source, "no work can be leased; it is tried again");
+            self.has_failed = true;
+        }
+        self.board = None;
+        Next::Rest(self.backoff.rest())
+    }
+
+    fn worked(&mut self) {
+        if self.has_failed {
+            tracing::info!("work can be leased again");
+            self.has_failed = false;
+        }
+        self.backoff.reset();
+    }
+}
+
+fn failed_to(doing: &'static str, source: StoreError) -> WorkerError {
+    WorkerError::Store { doing, source }
+}
+
+fn as_grant(planned: PlannedGrant) -> Grant {
+    Grant { lane_id: planned.lane_id, priority: planned.priority, limit: planned.limit }
+}

@@ -1,0 +1,42 @@
+//! The file that an incarnation holds locked while it lives. The system frees the lock at the very death of the
+//! process, however it dies; so a reaper on the same host that gets the lock knows the incarnation dead.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+};
+
+use sluice_domain::IncarnationId;
+
+use crate::WorkerError;
+
+/// A locked file; removed and unlocked when dropped.
+#[derive(Debug)]
+pub(crate) struct LockFile {
+    path: PathBuf,
+    _file: File,
+}
+
+impl LockFile {
+    /// Makes and locks the file of an incarnation. The name holds its id, so that no other ever has the same file.
+    pub(crate) fn hold(folder: &Path, id: IncarnationId) -> Result<Self, WorkerError> {
+        let path = folder.join(format!("worker-{id}.lock"));
+        let failed = |source| WorkerError::LockFile { path: path.clone(), source };
+        fs::create_dir_all(folder).map_err(failed)?;
+        let file = File::create(&path).map_err(failed)?;
+        file.lock().map_err(failed)?;
+        Ok(Self { path, _file: file })
+    }
+
+    /// Where it lies.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        // What is left over is a file that nobody locks, of an incarnation that has ended.
+        let _ = fs::remove_file(&self.path);
+    }
+}

@@ -1,0 +1,125 @@
+//! What is written of an attempt: from the report of its call, or the want of one, to a [`Settlement`].
+
+use std::time::Duration;
+
+use sluice_domain::{Decision, ErrorClass, NanoUsd, Outcome, Settlement};
+use sluice_policy::{
+    backoff::RetryPolicy,
+    retry::{Ending, JobStanding, Ruling, decide, is_retryable},
+};
+use sluice_provider::{CallReport, WireOutcome};
+
+use crate::lease::{Lease, StopReason};
+
+/// A settlement without a call.
+fn bare(lease: &Lease, outcome: Outcome, decision: Decision, error: (ErrorClass, String)) -> Settlement {
+    Settlement {
+        job_id: lease.job.job_id,
+        lease_id: lease.job.lease_id,
+        incarnation_id: lease.incarnation_id,
+        generation: lease.job.generation,
+        lease_no: lease.job.lease_no,
+        outcome,
+        decision,
+        error: Some(error),
+        answer: None,
+        usage: None,
+        cost: NanoUsd::default(),
+        call: None,
+        call_duration: None,
+        time_to_first_byte: None,
+    }
+}
+
+/// The job was cancelled, and its call is let go or was never made. The database has ended the job already, so the
+/// decision is one that could do no harm.
+pub(crate) fn let_go(lease: &Lease) -> Settlement {
+    let decision = Decision::Requeue { delay: Duration::ZERO, spends_try: false, is_refusal: false };
+    let error = (ErrorClass::Cancelled, "the job was cancelled while it ran".to_owned());
+    bare(lease, Outcome::Cancelled, decision, error)
+}
+
+/// No route has the model: a fault of the request or of the configuration, which no retry mends.
+pub(crate) fn no_route(lease: &Lease) -> Settlement {
+    let decision = Decision::Fail { is_retryable: is_retryable(ErrorClass::NoRoute) };
+    let text = format!("no route leads from the model {:?} to an upstream", lease.job.model.as_str());
+    bare(lease, Outcome::NotSent, decision, (ErrorClass::NoRoute, text))
+}
+
+/// The attempt panicked; what it had sent is not known.
+pub(crate) fn of_panic(lease: &Lease, policy: &RetryPolicy) -> Settlement {
+    let ruling = rule(lease, Ending::Unknown(ErrorClass::Internal), None, policy);
+    let error = (ErrorClass::Internal, "the attempt ended by a fault of the worker".to_owned());
+    bare(lease, ruling.outcome, ruling.decision, error)
+}
+
+/// Its deadline passed before the call began.
+pub(crate) fn too_late(lease: &Lease, policy: &RetryPolicy) -> Settlement {
+    let ruling = rule(lease, Ending::NotSent(ErrorClass::DeadlineExceeded), None, policy);
+    bare(lease, ruling.outcome, ruling.decision, deadline_error())
+}
+
+/// What came of a call; `None` where nothing was sent because the worker ends, and the lease is to be given back.
+pub(crate) fn of_report(lease: &Lease, report: &CallReport, policy: &RetryPolicy) -> Option<Settlement> {
+    let (ending, error) = match (report.ending(), lease.stop.reason()) {
+        (Ending::Succeeded, _) => (Ending::Succeeded, None),
+        (_, Some(StopReason::JobCancelled)) => return Some(with_call(let_go(lease), report)),
+        (Ending::Answered(class), _) => (Ending::Answered(class), report.error()),
+        (Ending::NotSent(ErrorClass::Cancelled), Some(StopReason::WorkerEnds)) => return None,
+        (Ending::NotSent(ErrorClass::Cancelled), _) => {
+            (Ending::NotSent(ErrorClass::DeadlineExceeded), Some(deadline_error()))
+        }
+        (Ending::Unknown(ErrorClass::Cancelled), Some(StopReason::WorkerEnds)) => {
+            let text = "the worker ended before the answer was complete".to_owned();
+            (Ending::Unknown(ErrorClass::ConnectionLost), Some((ErrorClass::ConnectionLost, text)))
+        }
+        (Ending::Unknown(ErrorClass::Cancelled), _) => {
+            (Ending::Unknown(ErrorClass::CallTimeout), Some(deadline_error()))
+        }
+        (ending, _) => (ending, report.error()),
+    };
+    let ruling = rule(lease, ending, report.retry_after(), policy);
+    if ruling.is_retry_after_capped {
+        tracing::error!(
+            job.id = %lease.job.job_id, upstream = %report.upstream.upstream,
+            "the upstream asked to be left alone for over an hour; an hour is what it gets"
+        );
+    }
+    let is_out_of_time = ruling.class == Some(ErrorClass::DeadlineExceeded);
+    let error = error.map(|(class, text)| match class {
+        ErrorClass::DeadlineExceeded => (class, text),
+        _ if is_out_of_time => (
+            ErrorClass::DeadlineExceeded,
+            format!("{text}; no time is left for another try before the deadline"),
+        ),
+        _ => (class, text),
+    });
+    let (outcome, decision) = (ruling.outcome, ruling.decision);
+    let blank = (ErrorClass::Internal, String::new());
+    Some(with_call(Settlement { error, ..bare(lease, outcome, decision, blank) }, report))
+}
+
+fn with_call(settlement: Settlement, report: &CallReport) -> Settlement {
+    // What is tried again keeps no answer: only an end has one.
+    let is_kept = matches!(settlement.decision, Decision::Succeed | Decision::Fail { .. });
+    let answer = report.answer();
+    let was_tried = !matches!(report.outcome, WireOutcome::NotSent { .. }) || report.duration.is_some();
+    Settlement {
+        answer: answer.filter(|_| is_kept).map(sluice_provider::Answer::stored),
+        usage: answer.and_then(|answer| answer.usage),
+        cost: report.cost().unwrap_or_default(),
+        call: was_tried.then(|| report.upstream.clone()),
+        call_duration: report.duration,
+        time_to_first_byte: report.time_to_first_byte,
+        ..settlement
+    }
+}
+
+fn rule(lease: &Lease, ending: Ending, retry_after: Option<Duration>, policy: &RetryPolicy) -> Ruling {
+    let standing = JobStanding::of(&lease.job, lease.age());
+    decide(ending, retry_after, &standing, policy, &mut rand::rng())
+}
+
+fn deadline_error() -> (ErrorClass, String) {
+    (ErrorClass::DeadlineExceeded, "the deadline passed before there was an answer".to_owned())
+}

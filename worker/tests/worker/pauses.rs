@@ -1,0 +1,77 @@
+//! A wrong key and an empty account stop all calls there.
+
+use sluice_domain::JobState;
+use sluice_simulator::{ConfigPatch, FaultKind, FaultRule};
+use sluice_store::PausedKind;
+use sluice_testkit::{job, wait_until};
+use sluice_worker::{Blocked, BlockedBy, WorkMode, Worker, WorkerOptions};
+
+use crate::world::{SOON, World, prompt};
+
+async fn paused_after(world: &World, fault: FaultKind) -> (Vec<sluice_domain::JobId>, Vec<Blocked>) {
+    let all = FaultRule::new(fault, 1.0);
+    world.simulator.change(&ConfigPatch { faults: Some(vec![all]), ..ConfigPatch::default() }).unwrap();
+    let jobs = job().times(20);
+    world.store.submit_many(&jobs).await.unwrap();
+    let options = WorkerOptions { mode: WorkMode::UntilIdle, concurrency: 2, ..world.options() };
+    let handle = Worker::start(options).await.unwrap();
+    tokio::time::timeout(SOON, handle.join()).await.expect("what is blocked is nothing left to do");
+    (jobs.iter().map(|job| job.id).collect(), handle.blocked())
+}
+
+#[tokio::test]
+async fn a_wrong_key_pauses_its_upstream_and_the_jobs_wait() {
+    let world = World::new().await;
+    let (jobs, blocked) = paused_after(&world, FaultKind::Http401).await;
+    let calls = world.simulator.calls().len();
+    assert!((1..=2).contains(&calls), "{calls} calls with a wrong key");
+    let by = BlockedBy::UpstreamPaused("sim".to_owned());
+    assert_eq!(blocked, [Blocked { model: "deepseek-flash".to_owned(), by }]);
+    let pause = world.store.pauses().await.unwrap().remove(0);
+    assert_eq!(
+        (pause.kind, pause.name.as_str(), pause.reason.as_str()),
+        (PausedKind::Upstream, "sim", "unauthorized")
+    );
+    for id in &jobs {
+        let waiting = world.job(*id).await;
+        assert_eq!((waiting.state, waiting.tries), (JobState::Queued, 0));
+    }
+    // A worker that starts now calls nothing either.
+    world.work_all().await;
+    assert_eq!(world.simulator.calls().len(), calls);
+}
+
+#[tokio::test]
+async fn what_was_fetched_ahead_is_not_called_after_a_wrong_key() {
+    let world = World::new().await;
+    // Quick answers first, so that leases are fetched ahead of the slots.
+    let good = (0..100).map(|n| job().body(&prompt(&format!("{n} [[sim:none latency_ms=10]]"))).build());
+    let bad = (0..50).map(|n| job().body(&prompt(&format!("{n} [[sim:http_401 latency_ms=200]]"))).build());
+    world.store.submit_many(&good.chain(bad).collect::<Vec<_>>()).await.unwrap();
+    let options = WorkerOptions { mode: WorkMode::UntilIdle, concurrency: 8, ..world.options() };
+    Worker::start(options).await.unwrap().join().await;
+    let refused = world.simulator.stats().faults.get(&FaultKind::Http401).copied().unwrap_or_default();
+    assert!((1..=8).contains(&refused), "{refused} calls with a wrong key");
+}
+
+#[tokio::test]
+async fn an_empty_account_is_paused_until_somebody_resumes_it() {
+    let world = World::new().await;
+    let (jobs, _) = paused_after(&world, FaultKind::InsufficientQuota).await;
+    let calls = world.simulator.calls().len();
+    let pause = world.store.pauses().await.unwrap().remove(0);
+    assert_eq!(
+        (pause.kind, pause.name.as_str(), pause.reason.as_str()),
+        (PausedKind::Account, "main", "quota_exhausted")
+    );
+    world.simulator.change(&ConfigPatch { faults: Some(Vec::new()), ..ConfigPatch::default() }).unwrap();
+    let handle = world.start().await;
+    assert_eq!(world.simulator.calls().len(), calls);
+    world.store.resume(PausedKind::Account, "main").await.unwrap();
+    wait_until("all to succeed", SOON, async || {
+        world.store.jobs_ended_among(&jobs).await.unwrap().len() == jobs.len()
+    })
+    .await;
+    assert_eq!(world.simulator.calls().len(), calls + jobs.len());
+    handle.drain().await;
+}

@@ -1,0 +1,121 @@
+//! A database, a simulator, and workers between them.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+use sluice_config::Configuration;
+use sluice_domain::{AttemptRecord, JobId, JobState, JobView, NewJob, Outcome, TenantName};
+use sluice_simulator::{SimulatorConfig, SimulatorHandle};
+use sluice_store::{Bodies, Store, StoreOptions};
+use sluice_telemetry::MetricsRegistry;
+use sluice_testkit::{JobBuilder, TestDatabase, job, wait_for, wait_until};
+use sluice_worker::{ConfigurationSource, Timing, WorkMode, Worker, WorkerHandle, WorkerOptions};
+
+/// Longer than anything here takes, on a slow machine too.
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// What a test has around its workers.
+pub struct World {
+    pub store: Store,
+    pub simulator: SimulatorHandle,
+    _database: Option<TestDatabase>,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        let database = TestDatabase::new().await;
+        let url = database.url();
+        Self { _database: Some(database), ..Self::at(&url).await }
+    }
+
+    /// With a database that is there already.
+    pub async fn at(url: &str) -> Self {
+        let store = Store::connect(&StoreOptions::new(url)).await.unwrap();
+        let simulator = sluice_simulator::start(SimulatorConfig::default()).await.unwrap();
+        Self { store, simulator, _database: None }
+    }
+
+    /// Routes for `deepseek-flash` alone; retries come soon.
+    pub fn yaml(&self) -> String {
+        let base_url = self.simulator.base_url();
+        format!(
+            "upstreams:
+  - {{ name: sim, provider: deepseek, base_url: \"{base_url}\", api_key: \"${{KEY}}\", account: main }}
+routes:
+  - {{ model: deepseek-flash, targets: [ {{ upstream: sim }} ] }}
+queues:
+  - {{ name: default, retry: {{ max_attempts: 3, base_delay: 10ms, max_delay: 20ms }} }}
+"
+        )
+    }
+
+    pub fn options(&self) -> WorkerOptions {
+        let configuration = Configuration::parse(&self.yaml()).unwrap();
+        let metrics = MetricsRegistry::new().unwrap();
+        let mut options =
+            WorkerOptions::new(self.store.clone(), ConfigurationSource::Fixed(configuration), metrics);
+        options.secrets = Arc::new(|name| (name == "KEY").then(|| "sk-test".to_owned()));
+        options.concurrency = 10;
+        options.timing = Timing {
+            lease_ttl: Duration::from_secs(6),
+            beat_interval: Duration::from_millis(200),
+            poll_interval: Duration::from_millis(200),
+            grace: Duration::from_secs(20),
+        };
+        options
+    }
+
+    pub async fn start(&self) -> WorkerHandle {
+        Worker::start(self.options()).await.unwrap()
+    }
+
+    /// Works until nothing is left to do.
+    pub async fn work_all(&self) {
+        let handle =
+            Worker::start(WorkerOptions { mode: WorkMode::UntilIdle, ..self.options() }).await.unwrap();
+        tokio::time::timeout(SOON, handle.join()).await.expect("the worker ends when nothing is left to do");
+    }
+
+    pub async fn submit(&self, job: NewJob) -> JobId {
+        let id = job.id;
+        self.store.submit(&job).await.unwrap();
+        id
+    }
+
+    pub async fn job(&self, id: JobId) -> JobView {
+        self.store.job(&tenant(), id, Bodies::Included).await.unwrap().unwrap()
+    }
+
+    pub async fn attempts(&self, id: JobId) -> Vec<AttemptRecord> {
+        self.store.attempts(&tenant(), id).await.unwrap().unwrap()
+    }
+
+    pub async fn outcomes(&self, id: JobId) -> Vec<Option<Outcome>> {
+        self.attempts(id).await.into_iter().map(|attempt| attempt.outcome).collect()
+    }
+
+    pub async fn until_state(&self, id: JobId, state: JobState) -> JobView {
+        wait_for(&format!("the job to be {state}"), SOON, async || {
+            Some(self.job(id).await).filter(|job| job.state == state)
+        })
+        .await
+    }
+
+    /// Waits until so many calls are under way at the simulator.
+    pub async fn until_running(&self, calls: u64) {
+        wait_until("the calls to be under way", SOON, async || self.simulator.stats().running == calls).await;
+    }
+}
+
+pub fn tenant() -> TenantName {
+    TenantName::default_tenant()
+}
+
+/// A job whose prompt orders a fault of the simulator, such as `http_500 times=1`.
+pub fn job_with(fault: &str) -> JobBuilder {
+    job().body(&prompt(&format!("hello [[sim:{fault}]]")))
+}
+
+pub fn prompt(text: &str) -> Value {
+    json!({"model": "deepseek-flash", "messages": [{"role": "user", "content": text}]})
+}
