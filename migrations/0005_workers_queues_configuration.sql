@@ -58,7 +58,7 @@ COMMENT ON COLUMN sluice.lanes.queue IS 'Its queue.';
 COMMENT ON COLUMN sluice.lanes.model IS 'Its model.';
 
 CREATE TABLE sluice.configurations (
-    version bigint GENERATED ALWAYS AS IDENTITY,
+    version bigint NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     applied_by text NOT NULL,
     document text NOT NULL,

@@ -7,10 +7,14 @@ CREATE TABLE sluice.attempts_begun_default PARTITION OF sluice.attempts_begun DE
 CREATE TABLE sluice.attempts_ended_default PARTITION OF sluice.attempts_ended DEFAULT;
 CREATE TABLE sluice.late_results_default PARTITION OF sluice.late_results DEFAULT;
 
+-- In UTC whatever the session's time zone is: there a week can have an hour more or less. A new partition is made apart
+-- and attached, since CREATE TABLE ... PARTITION OF would wait for, and shut out, every transaction that has read or
+-- written its parent. Whoever can't get a lock gives up soon: while it waits, others queue behind it.
 CREATE FUNCTION sluice.partitions_ensure(p_weeks_ahead integer) RETURNS integer
     LANGUAGE plpgsql
     SET search_path = pg_catalog, sluice, pg_temp
-    SET lock_timeout = '2s'
+    SET lock_timeout = '300ms'
+    SET timezone = 'UTC'
 AS $$
 DECLARE
     v_parent text;
@@ -28,7 +32,8 @@ BEGIN
             v_name := v_parent || '_' || to_char(v_week AT TIME ZONE 'UTC', 'YYYYMMDD');
             IF to_regclass('sluice.' || quote_ident(v_name)) IS NULL THEN
                 BEGIN
-                    EXECUTE format('CREATE TABLE sluice.%I PARTITION OF sluice.%I FOR VALUES FROM (%L) TO (%L)',
+                    EXECUTE format('CREATE TABLE sluice.%I (LIKE sluice.%I INCLUDING ALL)', v_name, v_parent);
+                    EXECUTE format('ALTER TABLE sluice.%2$I ATTACH PARTITION sluice.%1$I FOR VALUES FROM (%3$L) TO (%4$L)',
                         v_name, v_parent, sluice.uuid_floor(v_week),
                         sluice.uuid_floor(v_week + interval '7 days'));
                     v_made := v_made + 1;
@@ -49,7 +54,8 @@ COMMENT ON FUNCTION sluice.partitions_ensure(integer) IS
 CREATE FUNCTION sluice.partitions_drop(p_keep_results interval, p_keep_ledger interval) RETURNS integer
     LANGUAGE plpgsql
     SET search_path = pg_catalog, sluice, pg_temp
-    SET lock_timeout = '2s'
+    SET lock_timeout = '300ms'
+    SET timezone = 'UTC'
 AS $$
 DECLARE
     v_week timestamptz;
@@ -82,6 +88,12 @@ BEGIN
         IF to_regclass('sluice.jobs_' || v_suffix) IS NOT NULL
            AND v_week + interval '7 days' < clock_timestamp() - p_keep_results
            AND coalesce(v_newest, v_week) < clock_timestamp() - p_keep_results THEN
+            -- DROP locks the parents anyway. Locked first, the question is asked once more when no replay can be under
+            -- way: one that was not committed yet would lose its job.
+            LOCK TABLE ONLY sluice.jobs, ONLY sluice.done, ONLY sluice.late_results IN ACCESS EXCLUSIVE MODE;
+            CONTINUE WHEN EXISTS (SELECT FROM sluice.ready WHERE job_id >= v_from AND job_id < v_to)
+                       OR EXISTS (SELECT FROM sluice.running WHERE job_id >= v_from AND job_id < v_to)
+                       OR EXISTS (SELECT FROM sluice.held WHERE job_id >= v_from AND job_id < v_to);
             DELETE FROM sluice.idempotency_keys WHERE job_id >= v_from AND job_id < v_to;
             EXECUTE format('DROP TABLE sluice.%I, sluice.%I, sluice.%I',
                 'jobs_' || v_suffix, 'done_' || v_suffix, 'late_results_' || v_suffix);

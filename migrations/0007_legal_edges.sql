@@ -20,6 +20,10 @@ BEGIN
         RETURN NULL;
     END IF;
     IF TG_TABLE_NAME = 'ready' THEN
+        -- Nor does a submit, whose transaction may be long: it must not hold locks on places that it never looks at.
+        IF NOT EXISTS (SELECT FROM written n WHERE n.lease_no > 0 OR n.generation > 1) THEN
+            RETURN NULL;
+        END IF;
         SELECT n.job_id, p.place INTO v_job, v_place
         FROM written n
         CROSS JOIN LATERAL (

@@ -302,13 +302,18 @@ BEGIN
         RETURN 'already_settled';
     END IF;
 
-    -- It ends the job only where the job still waits in the same generation and was not leased since.
+    -- It ends the job only where the job still waits in the same generation and was not leased since. The number alone
+    -- does not say so: a fail-over that took this lease's rows also took its number, which another lease may have now.
+    IF EXISTS (SELECT FROM sluice.attempts_begun b
+               WHERE b.job_id = p_job AND b.lease_no >= p_lease_no AND b.lease_id <> p_lease) THEN
+        RETURN 'late_kept';
+    END IF;
     DELETE FROM sluice.ready r
-    WHERE r.job_id = p_job AND r.generation = p_generation AND r.lease_no = p_lease_no
+    WHERE r.job_id = p_job AND r.generation = p_generation AND r.lease_no <= p_lease_no
     RETURNING r.lane_id, r.priority, r.tries, r.crashes INTO v_waiting;
     IF NOT FOUND THEN
         DELETE FROM sluice.held h
-        WHERE h.job_id = p_job AND h.generation = p_generation AND h.lease_no = p_lease_no
+        WHERE h.job_id = p_job AND h.generation = p_generation AND h.lease_no <= p_lease_no
         RETURNING h.lane_id, h.priority, h.tries, h.crashes INTO v_waiting;
         IF NOT FOUND THEN
             RETURN 'late_kept';

@@ -26,6 +26,8 @@ BEGIN
         SELECT g.job_id, g.lease_id, g.generation, g.lease_no, 'lost', v_now, 'lease_lost',
                'the worker that held the lease stopped beating'
         FROM gone g
+        -- One bad row must not stop the rescue of all others.
+        ON CONFLICT DO NOTHING
     ), requeued AS (
         INSERT INTO sluice.ready
             (lane_id, priority, line, key, job_id, generation, lease_no, tries, crashes, refusals, hold_on_unknown,
@@ -134,10 +136,20 @@ BEGIN
         FROM gone g
     )
     SELECT count(*) INTO v_moved FROM gone;
+
+    -- A job that was cancelled meanwhile has ended; only its slot is given back.
+    WITH gone AS (
+        DELETE FROM sluice.cancelled_leases c
+        WHERE c.incarnation_id = p_incarnation AND c.lease_id = ANY (p_lease_ids)
+        RETURNING c.*
+    )
+    INSERT INTO sluice.attempts_ended (job_id, lease_id, generation, lease_no, outcome, ended_at)
+    SELECT g.job_id, g.lease_id, g.generation, g.lease_no, 'not_sent', v_now FROM gone g
+    ON CONFLICT DO NOTHING;
     RETURN v_moved;
 END $$;
 COMMENT ON FUNCTION sluice.hand_back(uuid, uuid[], uuid[]) IS
-    'Gives back leases whose call was not begun: outcome not_sent, no try spent, back at once. Returns how many.';
+    'Gives back leases whose call was not begun: outcome not_sent, no try spent, back at once; of a cancelled job, the slot alone. Returns how many jobs came back.';
 
 CREATE FUNCTION sluice.deadlines_end(p_limit integer) RETURNS integer
     LANGUAGE plpgsql

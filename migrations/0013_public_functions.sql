@@ -93,7 +93,7 @@ BEGIN
         ARRAY[sluice.uuid_v7()], ARRAY['default'], ARRAY[queue], ARRAY[v_model], ARRAY[path],
         ARRAY[priority::smallint], ARRAY[idempotency_key], ARRAY[run_at], ARRAY[deadline],
         ARRAY[max_attempts::smallint], ARRAY[on_unknown = 'hold'], ARRAY[tags], ARRAY[NULL::text],
-        ARRAY[convert_to(body::text, 'UTF8')]) AS b;
+        ARRAY[convert_to(body::text, 'UTF8')], 2000) AS b;
     IF v_answer.verdict = 'other_content' THEN
         RAISE EXCEPTION 'idempotency_key: was used with another path, model or body by job %', v_answer.job_id
             USING ERRCODE = 'unique_violation', COLUMN = 'idempotency_key';
@@ -176,7 +176,7 @@ BEGIN
     INTO v_answer
     FROM sluice.submit_batch(v_ids, array_fill('default'::text, ARRAY[v_count]), v_queues, v_models, v_paths,
         v_priorities, v_keys, v_run_ats, v_deadlines, v_max_attempts, v_holds, v_tags,
-        array_fill(NULL::text, ARRAY[v_count]), v_bodies) AS b;
+        array_fill(NULL::text, ARRAY[v_count]), v_bodies, 2000) AS b;
     IF v_answer.refused IS NOT NULL THEN
         RAISE EXCEPTION 'jobs[%]: idempotency_key: was used with another path, model or body by job %',
             v_answer.refused - 1, v_answer.ids[v_answer.refused]

@@ -56,14 +56,13 @@ impl Database {
         schema: Schema,
     ) -> Result<Self, CliError> {
         let data_dir = data_dir(global)?;
-        let (kind, url, place) = match given_url(global) {
-            Some(url) => (DatabaseKind::Given, url.to_owned(), place_of(url)),
-            None => {
-                let private = PrivatePostgres::open(cluster_options(&data_dir)).await?;
-                let url = private.url().to_owned();
-                let place = format!("private, in {}", data_dir.display());
-                (DatabaseKind::Private(Box::new(private)), url, place)
-            }
+        let (kind, url, place) = if let Some(url) = given_url(global) {
+            (DatabaseKind::Given, url.to_owned(), place_of(url))
+        } else {
+            let private = PrivatePostgres::open(cluster_options(&data_dir)).await?;
+            let url = private.url().to_owned();
+            let place = format!("private, in {}", data_dir.display());
+            (DatabaseKind::Private(Box::new(private)), url, place)
         };
         let mut options = StoreOptions::new(url);
         options.max_connections = max_connections;

@@ -252,6 +252,7 @@ fn job_id<S: Serializer>(id: &JobId, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(id)
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "this is how serde calls it")]
 fn state<S: Serializer>(state: &JobState, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(state.as_str())
 }

@@ -46,12 +46,12 @@ impl Gates {
         tenant: &TenantName,
         configuration: Option<Configuration>,
     ) -> Result<Self, SchedulerError> {
-        let (database_now, paused) = store.queues_paused(tenant).await?;
+        let (database_now, queues) = store.queues_paused(tenant).await?;
         let pauses = store.pauses().await?;
         Ok(Self {
             database_now,
             read_at: Instant::now(),
-            paused_queues: paused.into_iter().collect(),
+            paused_queues: queues.into_iter().collect(),
             pauses,
             configuration,
         })

@@ -89,6 +89,7 @@ pub(crate) struct JobObject<'a> {
 /// The answer that ended a job.
 #[derive(Serialize, ToSchema)]
 #[schema(as = JobResult)]
+#[expect(clippy::struct_excessive_bools, reason = "these are the fields of the JSON")]
 pub(crate) struct ResultObject<'a> {
     /// HTTP status of the answer.
     status_code: u16,
@@ -120,6 +121,7 @@ pub(crate) struct ResultObject<'a> {
 /// Tokens, as the provider says.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Usage)]
+#[expect(clippy::struct_field_names, reason = "these are the fields of the JSON")]
 pub(crate) struct UsageObject {
     /// Tokens of the prompt, cached ones included.
     input_tokens: u64,

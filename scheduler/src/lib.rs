@@ -1,6 +1,7 @@
-//! The control plane: accepts jobs over REST, answers for them, and keeps the queue healthy.
+//! The control plane: accepts jobs over REST and gRPC, answers for them, and keeps the queue healthy.
 //!
 //! - [`Server`]: REST, the OpenAPI document and the web page;
+//! - [`GrpcServer`]: the same over gRPC;
 //! - [`Maintenance`]: the loops that expire leases, end deadlines and keep partitions;
 //! - what the command line shares with REST: [`parse_submission`], [`job_json`], [`explain`] and the actions on many
 //!   jobs ([`replay_matching`], [`cancel_matching`], [`release_matching`]).
@@ -10,6 +11,7 @@
 mod error;
 mod explain;
 mod gates;
+mod grpc;
 mod handlers;
 mod hub;
 mod input;
@@ -21,6 +23,7 @@ mod server;
 pub use error::SchedulerError;
 pub use explain::{Blocker, BlockerKind, Explanation, explain};
 pub use gates::{DeferredBy, Gates};
+pub use grpc::GrpcServer;
 pub use input::{InputFault, InvalidInput, filter_from_pairs, parse_submission};
 pub use job_json::{BodyForm, attempt_json, job_json};
 pub use maintenance::{Maintenance, MaintenanceHandle, MaintenanceOptions};

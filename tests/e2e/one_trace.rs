@@ -42,6 +42,7 @@ async fn a_job_is_one_trace_from_submit_to_call() {
 
     let spans = wait_for("the call's span to be exported", Duration::from_secs(30), async || {
         let spans = collector.spans.lock().unwrap().clone();
+        eprintln!("{:?}", spans.iter().map(|(s, x)| (s.clone(), x.name.clone())).collect::<Vec<_>>());
         (spans.iter().any(|(_, span)| span.name == "chat deepseek-flash")
             && spans.iter().any(|(_, span)| span.name.starts_with("attempt "))
             && spans.iter().any(|(_, span)| span.name == "submit"))

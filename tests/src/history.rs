@@ -106,7 +106,7 @@ pub enum Violation {
 pub struct Figures {
     /// Calls that the upstream received.
     pub calls: usize,
-    /// Calls after an earlier one that was answered well or cut.
+    /// Calls that follow one that was answered well or cut.
     pub repeated: usize,
     /// Attempts whose outcome is unknown or lost.
     pub unknown_or_lost: usize,
@@ -209,10 +209,9 @@ fn calls_by_key(history: &History) -> BTreeMap<&str, Vec<&Call>> {
     calls
 }
 
-/// Calls that come after one that had been answered well or cut.
+/// Calls that follow one that had been answered well or cut. What follows an error answer is a retry.
 fn repeated(calls: &[&Call]) -> usize {
-    let first_final = calls.iter().position(|call| call.end != CallEnd::AnsweredBadly);
-    first_final.map_or(0, |at| calls.len() - at - 1)
+    calls.iter().rev().skip(1).filter(|call| call.end != CallEnd::AnsweredBadly).count()
 }
 
 fn may_have_called(attempt: &Attempt) -> bool {

@@ -14,15 +14,16 @@ use std::{
 use sluice_domain::{IncarnationId, LeasedJob, QueueName, TenantName};
 use sluice_policy::board::{PlannedGrant, Planner};
 use sluice_store::{Grant, StoreError};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use crate::{
     WorkMode, WorkerError,
-    backoff::{Backoff, jittered},
+    backoff::Backoff,
     board::Board,
     core::{Core, Phase},
     incarnation::bounded,
     lease::Lease,
+    lease_wait::{Next, wait},
     options::ConfigurationSource,
     stray::StrayWatch,
     worker::load_routing,
@@ -42,22 +43,6 @@ pub(crate) struct Work {
     pub(crate) secrets: crate::SecretLookup,
 }
 
-/// What a round of the loop came to.
-enum Next {
-    /// Look again at once.
-    Again,
-    /// Every slot is taken.
-    SlotFreed,
-    /// Calls may not start: the lease is nearly over, or too much waits to be written.
-    Allowed,
-    /// Nothing can run now.
-    Work { due_at: Option<Instant> },
-    /// It did not work; rest.
-    Rest(Duration),
-    /// Nothing is left to do.
-    Finished,
-}
-
 /// Leases until the worker is told to start nothing more, or nothing is left to do.
 pub(crate) async fn run(core: &Arc<Core>, work: &Work) {
     let mut leasing = Leasing::new(core, work);
@@ -71,7 +56,7 @@ pub(crate) async fn run(core: &Arc<Core>, work: &Work) {
             return;
         }
         tokio::select! {
-            () = leasing.wait(next) => {}
+            () = wait(core, work.mode, next) => {}
             _ = phase.changed() => {}
         }
     }
@@ -256,48 +241,12 @@ impl<'a> Leasing<'a> {
             self.is_asleep = true;
             return Ok(Next::Again);
         }
+        // The last attempt was written while the board was read: it may have ended everything.
+        let has_nothing_now = self.core.held.count() == 0 && !had_nothing;
+        if self.work.mode == WorkMode::UntilIdle && has_nothing_now {
+            return Ok(Next::Again);
+        }
         Ok(Next::Work { due_at })
-    }
-
-    /// Waits for what a round needs to come to something.
-    async fn wait(&self, next: Next) {
-        let signals = &self.core.signals;
-        let poll = || jittered(self.core.timing.poll_interval);
-        match next {
-            Next::Again | Next::Finished => {}
-            Next::SlotFreed => {
-                tokio::select! {
-                    () = self.core.slots.freed() => {}
-                    () = signals.changed.notified() => {}
-                    () = tokio::time::sleep(poll()) => {}
-                }
-            }
-            Next::Allowed => {
-                tokio::select! {
-                    () = signals.changed.notified() => {}
-                    () = tokio::time::sleep(jittered(Duration::from_millis(250))) => {}
-                }
-            }
-            Next::Rest(rest) => tokio::time::sleep(rest).await,
-            Next::Work { due_at } => self.wait_for_work(due_at).await,
-        }
-    }
-
-    async fn wait_for_work(&self, due_at: Option<Instant>) {
-        let signals = &self.core.signals;
-        let poll_at = Instant::now() + jittered(self.core.timing.poll_interval);
-        let ends_when_empty = self.work.mode == WorkMode::UntilIdle && self.core.held.count() > 0;
-        loop {
-            let own_due_at = signals.next_due(Instant::now());
-            let until = [due_at, own_due_at].into_iter().flatten().fold(poll_at, Instant::min);
-            tokio::select! {
-                () = signals.bell.notified() => return,
-                () = signals.changed.notified() => return,
-                () = sleep_until(until) => return,
-                () = self.core.held.emptied(), if ends_when_empty => return,
-                () = signals.due_noted.notified() => {}
-            }
-        }
     }
 
     fn failed(&mut self, error: &WorkerError) -> Next {

@@ -12,9 +12,7 @@ use std::{
     time::Duration,
 };
 
-use sluice_domain::{
-    Decision, ErrorClass, JobId, JobState, LeaseId, NanoUsd, Outcome, SettleVerdict, Settlement, Usage,
-};
+use sluice_domain::{JobState, LeaseId, SettleVerdict, Settlement};
 use sluice_store::StoreError;
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -22,7 +20,7 @@ use tokio::{
 };
 use tracing::Span;
 
-use crate::{backoff::Backoff, core::Core, incarnation::bounded};
+use crate::{SettledJob, backoff::Backoff, core::Core, incarnation::bounded};
 
 /// How long a group gathers.
 const GATHER: Duration = Duration::from_millis(3);
@@ -43,29 +41,6 @@ pub(crate) struct Unsettled {
     pub(crate) settlement: Settlement,
     /// The attempt's span, which ends when this is written.
     pub(crate) span: Span,
-}
-
-/// One attempt that was settled.
-#[derive(Clone, PartialEq, Debug)]
-pub struct SettledJob {
-    /// The job.
-    pub job_id: JobId,
-    /// The lease.
-    pub lease_id: LeaseId,
-    /// How the attempt ended.
-    pub outcome: Outcome,
-    /// What the job became by it; `None` where the lease was no longer the job's and it changed nothing.
-    pub state: Option<JobState>,
-    /// Class and text of the error, for anything but a success.
-    pub error: Option<(ErrorClass, String)>,
-    /// Tokens, as the provider says.
-    pub usage: Option<Usage>,
-    /// What it cost.
-    pub cost: NanoUsd,
-    /// From the first byte sent to the end of the answer.
-    pub call_duration: Option<Duration>,
-    /// How long the job rests before it is tried again, where it is.
-    pub retry_in: Option<Duration>,
 }
 
 /// Takes what is to be settled, and knows how much waits.
@@ -247,7 +222,7 @@ fn note_written(
             SettleVerdict::Stale => core.metrics.stale_write_refused(),
             SettleVerdict::Settled | SettleVerdict::AlreadySettled => {}
         }
-        let job = settled_job(settlement, *verdict);
+        let job = SettledJob::of(settlement, *verdict);
         if let Some(delay) = job.retry_in {
             core.signals.note_due(Instant::now() + delay);
         }
@@ -264,35 +239,5 @@ fn note_written(
     }
     if has_ended {
         core.ended.ring();
-    }
-}
-
-fn settled_job(settlement: Settlement, verdict: SettleVerdict) -> SettledJob {
-    let is_current = matches!(verdict, SettleVerdict::Settled | SettleVerdict::AlreadySettled);
-    let state = match (verdict, &settlement.decision) {
-        (SettleVerdict::LateAccepted, _) => Some(JobState::Succeeded),
-        (SettleVerdict::LateKept | SettleVerdict::Stale, _) => None,
-        _ if settlement.outcome == Outcome::Cancelled => Some(JobState::Cancelled),
-        (_, Decision::Succeed) => Some(JobState::Succeeded),
-        (_, Decision::Fail { .. }) => Some(JobState::Failed),
-        (_, Decision::Requeue { .. }) => Some(JobState::Queued),
-        (_, Decision::Hold(_)) => Some(JobState::Held),
-    };
-    let retry_in = match settlement.decision {
-        Decision::Requeue { delay, .. } if is_current && settlement.outcome != Outcome::Cancelled => {
-            Some(delay)
-        }
-        _ => None,
-    };
-    SettledJob {
-        job_id: settlement.job_id,
-        lease_id: settlement.lease_id,
-        outcome: settlement.outcome,
-        state,
-        error: settlement.error,
-        usage: settlement.usage,
-        cost: settlement.cost,
-        call_duration: settlement.call_duration,
-        retry_in,
     }
 }

@@ -103,7 +103,8 @@ pub async fn run(args: RunArgs, context: &Context<'_>) -> Result<Exit, CliError>
     let fill_in = args.fill_in.checked().map_err(CliError::usage)?;
     let source = Source::open(&args.input)?;
     let checked = input::check(&source, &fill_in)?;
-    see_to_problems(&checked, &source.name, args.skip_invalid.then_some(SkipInvalid))?;
+    let invalid = if args.skip_invalid { InvalidLines::Skip } else { InvalidLines::Refuse };
+    see_to_problems(&checked, &source.name, invalid)?;
     let plan = RunPlan {
         source,
         checked,
@@ -124,13 +125,17 @@ pub async fn run(args: RunArgs, context: &Context<'_>) -> Result<Exit, CliError>
     run::work(plan, context).await
 }
 
-/// The user's word that bad lines may be left out.
-struct SkipInvalid;
+/// What bad lines mean for the others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum InvalidLines {
+    Refuse,
+    Skip,
+}
 
-fn see_to_problems(checked: &Checked, name: &str, skip: Option<SkipInvalid>) -> Result<(), CliError> {
+fn see_to_problems(checked: &Checked, name: &str, invalid: InvalidLines) -> Result<(), CliError> {
     if let Some(report) = checked.report(name) {
         eprint!("{report}");
-        if skip.is_none() {
+        if invalid == InvalidLines::Refuse {
             let count = checked.bad_lines.len();
             let lines = if count == 1 { "1 line".to_owned() } else { format!("{count} lines") };
             return Err(CliError::usage(format!(

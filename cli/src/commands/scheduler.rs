@@ -57,7 +57,7 @@ async fn serve(
     match context.global.output {
         OutputFormat::Json => stdout::json(&json!({ "object": "scheduler", "url": url }))?,
         OutputFormat::Table => {
-            stdout::line(&format!("The scheduler serves {url} (database: {}).", database.place))?
+            stdout::line(&format!("The scheduler serves {url} (database: {}).", database.place))?;
         }
     }
     stop.next().await;

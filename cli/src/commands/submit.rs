@@ -204,7 +204,7 @@ fn one_job(body: &str, path: Option<&ApiPath>, fill_in: &FillIn) -> Result<NewJo
         ("model", fill_in.model.as_ref().map(|model| Value::from(model.as_str()))),
     ] {
         if let Some(value) = value {
-            document.push_str(&format!(",{}:{value}", json!(name)));
+            document.extend([",", &json!(name).to_string(), ":", &value.to_string()]);
         }
     }
     document.push('}');

@@ -1,6 +1,6 @@
 //! `sluice up`: everything in one process.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use serde_json::json;
 use sluice_config::{Configuration, difference};
@@ -65,9 +65,12 @@ async fn live(
     stop: &mut StopSignals,
     context: &Context<'_>,
 ) -> Result<(), CliError> {
+    let mut listen = args.listen.listen;
     loop {
         let upstreams = Upstreams::choose(given, database).await?;
-        let roles = Roles::start(args, &upstreams, database, context).await?;
+        let roles = Roles::start(args, listen, &upstreams, database, context).await?;
+        // A free port that was taken once is kept.
+        listen = roles.server.addr();
         roles.announce(&upstreams, database, context)?;
         let end = tokio::select! {
             () = stop.next() => End::Stop,
@@ -174,13 +177,14 @@ struct Roles {
 impl Roles {
     async fn start(
         args: &UpArgs,
+        listen: SocketAddr,
         upstreams: &Upstreams,
         database: &Database,
         context: &Context<'_>,
     ) -> Result<Self, CliError> {
         let metrics = context.telemetry.metrics().clone();
         let store = database.store.clone();
-        let mut server = ServerOptions::new(store.clone(), args.listen.listen, metrics.clone());
+        let mut server = ServerOptions::new(store.clone(), listen, metrics.clone());
         server.keyless = args.listen.keyless();
         server.fixed_configuration = upstreams.fixed();
         let source = upstreams.fixed().map_or(ConfigurationSource::Database, ConfigurationSource::Fixed);

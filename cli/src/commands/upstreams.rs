@@ -53,7 +53,7 @@ fn upstream_table(configuration: &Configuration, pauses: &[Pause]) -> Table {
         Table::new(&["UPSTREAM", "PROVIDER", "BASE URL", "ACCOUNT", "PRIORITY", "MODELS", "PAUSED"]);
     for upstream in &configuration.upstreams {
         let models = models_of(upstream, configuration);
-        let paused = pause_of(upstream, pauses).map(|pause| {
+        let standstill = pause_of(upstream, pauses).map(|pause| {
             let kind = pause.kind.as_str();
             format!("{kind} since {} ({})", times::shown(pause.paused_at), pause.reason)
         });
@@ -64,7 +64,7 @@ fn upstream_table(configuration: &Configuration, pauses: &[Pause]) -> Table {
             upstream.account.clone(),
             upstream.priority.to_string(),
             models.map_or_else(|| "all".to_owned(), |models| models.join(", ")),
-            paused.unwrap_or_default(),
+            standstill.unwrap_or_default(),
         ]);
     }
     table

@@ -56,15 +56,10 @@ async fn watch(id: JobId, store: &Store, output: OutputFormat) -> Result<Exit, C
 
 fn change_line(job: &JobView) -> String {
     let since = job.finished_at.or(job.started_at).unwrap_or(job.created_at);
-    let mut line = format!("{}  {:<9}  tries {}", times::shown(since), job.state, job.tries);
-    if let Some(run_at) = job.run_at.filter(|run_at| *run_at > job.created_at) {
-        line.push_str(&format!(", not before {}", times::shown(run_at)));
-    }
-    if let Some(reason) = job.hold_reason {
-        line.push_str(&format!(", {reason}"));
-    }
-    if let Some(error) = &job.error {
-        line.push_str(&format!(", {}: {}", error.class, error.message));
-    }
-    crate::table::one_line(&line)
+    let mut parts = vec![format!("{}  {:<9}  tries {}", times::shown(since), job.state, job.tries)];
+    let run_at = job.run_at.filter(|run_at| *run_at > job.created_at);
+    parts.extend(run_at.map(|run_at| format!("not before {}", times::shown(run_at))));
+    parts.extend(job.hold_reason.map(|reason| reason.to_string()));
+    parts.extend(job.error.as_ref().map(|error| format!("{}: {}", error.class, error.message)));
+    crate::table::one_line(&parts.join(", "))
 }

@@ -1,6 +1,9 @@
 //! The first pass: every line is looked at before anything is sent.
 
-use std::collections::{BTreeSet, HashMap, hash_map::Entry};
+use std::{
+    collections::{BTreeSet, HashMap, hash_map::Entry},
+    fmt::Write,
+};
 
 use sha2::{Digest, Sha256};
 
@@ -47,11 +50,12 @@ impl Checked {
         }
         let mut text = String::new();
         for problem in &self.problems {
-            text.push_str(&format!("{name}, line {}: {}\n", problem.line_no, problem.reason));
+            // Writing to memory does not fail.
+            let _ = writeln!(text, "{name}, line {}: {}", problem.line_no, problem.reason);
         }
         let more = self.bad_lines.len() - self.problems.len();
         if more > 0 {
-            text.push_str(&format!("… and {more} more lines\n"));
+            let _ = writeln!(text, "… and {more} more lines");
         }
         Some(text)
     }

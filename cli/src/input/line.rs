@@ -1,5 +1,7 @@
 //! One line: from bytes to a request, or to the reason why not. Reasons read after "line 7".
 
+use std::fmt::Write;
+
 use serde_json::value::RawValue;
 use sluice_domain::{ApiPath, MAX_BODY_BYTES, ModelName, Priority};
 
@@ -80,7 +82,8 @@ fn batch_line(fields: &Fields<'_>, line_no: u64, fill_in: &FillIn) -> Result<Req
 fn with_model(body: &Fields<'_>, model: &ModelName) -> Vec<u8> {
     let mut json = format!("{{\"model\":{}", quoted(model.as_str()));
     for (name, value) in body.0.iter().filter(|(name, _)| name != "model") {
-        json.push_str(&format!(",{}:{}", quoted(name), value.get()));
+        // Writing to memory does not fail.
+        let _ = write!(json, ",{}:{}", quoted(name), value.get());
     }
     json.push('}');
     json.into_bytes()

@@ -17,7 +17,7 @@ mod short_form;
 mod source;
 mod template;
 
-pub use check::{Checked, LineProblem, check};
+pub use check::{Checked, check};
 pub use fill_in::{FillIn, FillInArgs};
 pub use request::Request;
 pub use source::{RequestReader, Source};

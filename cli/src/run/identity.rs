@@ -1,5 +1,7 @@
 //! What makes a run the same run: its input, the options that change requests, its upstreams.
 
+use std::fmt::Write;
+
 use sha2::{Digest, Sha256};
 use sluice_domain::{IdempotencyKey, QueueName};
 
@@ -30,7 +32,12 @@ impl RunIdentity {
             add(&mut hash, Some(part));
         }
         let digest: [u8; 32] = hash.finalize().into();
-        Self { fingerprint: digest.iter().map(|byte| format!("{byte:02x}")).collect() }
+        let fingerprint = digest.iter().fold(String::new(), |mut text, byte| {
+            // Writing to memory does not fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        });
+        Self { fingerprint }
     }
 
     /// The queue of its jobs.

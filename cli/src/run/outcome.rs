@@ -25,9 +25,8 @@ impl Ending {
         match self {
             Self::Interrupted => Exit::Interrupted,
             Self::Blocked(_) => Exit::Unreachable,
-            Self::CostReached | Self::FailedFast => Exit::SomeJobsFailed,
             Self::Complete if tally.is_all_well() => Exit::Done,
-            Self::Complete => Exit::SomeJobsFailed,
+            Self::Complete | Self::CostReached | Self::FailedFast => Exit::SomeJobsFailed,
         }
     }
 

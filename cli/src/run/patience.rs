@@ -7,7 +7,7 @@ use sluice_store::StoreError;
 use crate::exit::{CliError, causes};
 
 /// So long the database may be away.
-const MAX_OUTAGE: Duration = Duration::from_secs(120);
+const MAX_OUTAGE: Duration = Duration::from_mins(2);
 const REST: Duration = Duration::from_millis(500);
 
 /// Tries a statement until the database answers. It must be one that may be repeated.

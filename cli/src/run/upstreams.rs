@@ -69,8 +69,8 @@ impl ChosenUpstreams {
         Ok(Self {
             configuration: Configuration::simulator(&simulator.base_url),
             simulator: Some(simulator),
-            said: "upstreams: none is configured, so the simulator answers (made-up texts, at the prices of DeepSeek but free); set \
-                   DEEPSEEK_API_KEY or write a sluice.yaml for real ones"
+            said: "upstreams: none is configured, so the simulator answers (made-up texts; costs are what DeepSeek \
+                   would ask); set DEEPSEEK_API_KEY or write a sluice.yaml for real ones"
                 .to_owned(),
         })
     }

@@ -1,9 +1,11 @@
 //! `sluice apply` and `sluice migrate`.
 
+use std::os::unix::fs::PermissionsExt;
+
 use serde_json::json;
 use sluice_testkit::TestDatabase;
 
-use crate::program::Sluice;
+use crate::program::{Sluice, stderr, without_environment};
 
 #[tokio::test]
 async fn a_configuration_is_compared_applied_and_left_alone_when_it_is_the_same() {
@@ -53,4 +55,21 @@ async fn a_database_without_schema_is_refused_until_it_is_migrated() {
     assert!(sluice.json(&["migrate"])["applied"].as_u64().unwrap() > 0);
     assert_eq!(sluice.json(&["migrate"])["applied"], 0);
     assert_eq!(sluice.json(&["list"])["data"], json!([]));
+}
+
+/// Its role is called as the schema is, which must not change where applied migrations are looked for.
+#[test]
+fn a_private_database_is_migrated_once() {
+    let folder = tempfile::tempdir().unwrap();
+    // Under root the server has an account of its own, which must get through.
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let applied = || {
+        let output =
+            without_environment(folder.path()).args(["migrate", "--output", "json"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        report["applied"].as_u64().unwrap()
+    };
+    assert!(applied() > 0);
+    assert_eq!(applied(), 0);
 }

@@ -55,9 +55,11 @@ impl Store {
     ) -> Result<Option<i64>, StoreError> {
         let version = sqlx::query_scalar!(
             "-- configuration_apply_if_newest
-            INSERT INTO sluice.configurations (applied_by, document)
-            SELECT $2, $3
-            WHERE coalesce((SELECT max(version) FROM sluice.configurations), 0) = $1
+            INSERT INTO sluice.configurations (version, applied_by, document)
+            SELECT $1::bigint + 1, $2, $3
+            WHERE coalesce((SELECT max(version) FROM sluice.configurations), 0) = $1::bigint
+            -- Of two that saw the same version, the key lets one through.
+            ON CONFLICT DO NOTHING
             RETURNING version",
             seen_version,
             applied_by,

@@ -98,9 +98,13 @@ impl Store {
     ) -> Result<Vec<(JobId, LeaseId)>, StoreError> {
         let rows = sqlx::query!(
             r#"-- lease_list_older_than
-            SELECT job_id, lease_id FROM sluice.running
-            WHERE incarnation_id = $1 AND leased_at < clock_timestamp() - make_interval(secs => $2)
-            ORDER BY job_id LIMIT 100000"#,
+            SELECT l.job_id AS "job_id!", l.lease_id AS "lease_id!" FROM (
+                SELECT r.job_id, r.lease_id, r.leased_at AS since FROM sluice.running r WHERE r.incarnation_id = $1
+                UNION ALL
+                SELECT c.job_id, c.lease_id, c.cancelled_at FROM sluice.cancelled_leases c WHERE c.incarnation_id = $1
+            ) l
+            WHERE l.since < clock_timestamp() - make_interval(secs => $2)
+            ORDER BY l.job_id LIMIT 100000"#,
             incarnation.as_uuid(),
             age.as_secs_f64(),
         )

@@ -4,6 +4,10 @@ use sqlx::{Connection, PgConnection, migrate::Migrator};
 
 use crate::{Store, StoreError};
 
+/// Where applied migrations are noted. With its schema: for a role that is called `sluice`, as the private database's
+/// is, the bare name would mean another table as soon as the schema `sluice` is there.
+const APPLIED_TABLE: &str = "public._sqlx_migrations";
+
 static MIGRATOR: Migrator = sqlx::migrate!("../../migrations");
 
 /// What a migration run did.
@@ -37,6 +41,7 @@ impl Store {
         // A newer program may have applied migrations that this one does not know.
         let mut migrator = Migrator { migrations: MIGRATOR.migrations.clone(), ..Migrator::DEFAULT };
         migrator.set_ignore_missing(true);
+        migrator.dangerous_set_table_name(APPLIED_TABLE);
         migrator
             .run_direct(None, &mut connection, false)
             .await
@@ -65,7 +70,7 @@ impl Store {
     async fn applied_versions(&self) -> Result<Vec<i64>, StoreError> {
         let is_there = sqlx::query_scalar!(
             r#"-- migrations_table_exists
-            SELECT to_regclass('_sqlx_migrations') IS NOT NULL AS "there!""#
+            SELECT to_regclass('public._sqlx_migrations') IS NOT NULL AS "there!""#
         )
         .fetch_one(&self.pool)
         .await?;
@@ -74,7 +79,7 @@ impl Store {
         }
         // The table is the migrator's own: it is not there when queries are checked against a fresh schema.
         let versions = sqlx::query_scalar::<_, i64>(
-            "-- migrations_applied\nSELECT version FROM _sqlx_migrations WHERE success ORDER BY version LIMIT 10000",
+            "-- migrations_applied\nSELECT version FROM public._sqlx_migrations WHERE success ORDER BY version LIMIT 10000",
         )
         .fetch_all(&self.pool)
         .await?;

@@ -51,7 +51,8 @@ impl Store {
         .await?;
         let now = rows.first().map(|row| row.now);
         let now = now.ok_or_else(|| StoreError::UnknownValue("a clock without time".to_owned()))?;
-        let paused = rows.into_iter().filter_map(|row| Some((QueueName::from_stored(row.name?), row.paused_at?)));
+        let paused =
+            rows.into_iter().filter_map(|row| Some((QueueName::from_stored(row.name?), row.paused_at?)));
         Ok((now, paused.collect()))
     }
 }

@@ -7,6 +7,9 @@ use uuid::Uuid;
 
 use crate::{Store, StoreError};
 
+/// Ten years: what is longer would be no date that the database knows, and one such row would fail its whole group.
+const MOST_DELAY_MS: u128 = 10 * 365 * 24 * 3_600_000;
+
 impl Store {
     /// Settles attempts as one group commit. The verdicts stand in the order of the settlements. A settlement whose
     /// lease is no longer its job's current one is refused by the fence and then taken as a late word: see
@@ -126,7 +129,7 @@ fn next_state(decision: &Decision) -> &'static str {
 
 fn delay_ms(decision: &Decision) -> i64 {
     match decision {
-        Decision::Requeue { delay, .. } => delay.as_millis().min(i64::MAX as u128) as i64,
+        Decision::Requeue { delay, .. } => delay.as_millis().min(MOST_DELAY_MS) as i64,
         _ => 0,
     }
 }

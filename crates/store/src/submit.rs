@@ -12,6 +12,11 @@ pub const MAX_SUBMIT_BATCH: usize = 1_000;
 /// SQLSTATE lock_not_available: another transaction holds one of the keys and has not committed.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
+/// How long a statement waits for a key that another transaction holds.
+const KEY_WAIT_MS: i32 = 2_000;
+/// The same once a whole batch has waited: a thousand keys in use must not cost a thousand waits.
+const SHORT_KEY_WAIT_MS: i32 = 5;
+
 impl Store {
     /// Stores one job.
     pub async fn submit(&self, job: &NewJob) -> Result<SubmitOutcome, StoreError> {
@@ -26,11 +31,12 @@ impl Store {
     /// outcomes stand in the order of the jobs. Where another's uncommitted key is in the way, the jobs are stored one
     /// by one, so that only the ones with that key are refused.
     pub async fn submit_many(&self, jobs: &[NewJob]) -> Result<Vec<SubmitOutcome>, StoreError> {
-        match self.submit_batch(jobs).await {
+        match self.submit_batch(jobs, KEY_WAIT_MS).await {
             Err(error) if error.sql_state().as_deref() == Some(LOCK_NOT_AVAILABLE) => {
                 let mut outcomes = Vec::with_capacity(jobs.len());
                 for job in jobs {
-                    outcomes.push(match self.submit_batch(std::slice::from_ref(job)).await {
+                    let alone = self.submit_batch(std::slice::from_ref(job), SHORT_KEY_WAIT_MS);
+                    outcomes.push(match alone.await {
                         Ok(outcome) => outcome[0],
                         Err(error) if error.sql_state().as_deref() == Some(LOCK_NOT_AVAILABLE) => {
                             SubmitOutcome::Conflict(Conflict::KeyInUse)
@@ -44,14 +50,18 @@ impl Store {
         }
     }
 
-    async fn submit_batch(&self, jobs: &[NewJob]) -> Result<Vec<SubmitOutcome>, StoreError> {
+    async fn submit_batch(
+        &self,
+        jobs: &[NewJob],
+        key_wait_ms: i32,
+    ) -> Result<Vec<SubmitOutcome>, StoreError> {
         if jobs.is_empty() {
             return Ok(Vec::new());
         }
         let rows = sqlx::query!(
             r#"-- job_submit_batch
             SELECT ordinal AS "ordinal!", job_id AS "job_id!", verdict AS "verdict!"
-            FROM sluice.submit_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"#,
+            FROM sluice.submit_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"#,
             &column(jobs, |job| job.id.as_uuid()),
             &column(jobs, |job| job.tenant.to_string()),
             &column(jobs, |job| job.queue.to_string()),
@@ -66,6 +76,7 @@ impl Store {
             &column(jobs, |job| Json(job.tags.pairs())) as _,
             &column(jobs, |job| job.traceparent.as_deref()) as _,
             &column(jobs, |job| job.body.as_slice()) as _,
+            key_wait_ms,
         )
         .fetch_all(&self.pool)
         .await?;

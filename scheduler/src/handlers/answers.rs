@@ -33,7 +33,7 @@ pub(super) fn json_bytes(status: StatusCode, bytes: Vec<u8>) -> Response {
 }
 
 /// A job of our tenant, or 404.
-pub(super) async fn job(app: &App, id: JobId, bodies: Bodies) -> Result<JobView, ApiError> {
+pub(crate) async fn job(app: &App, id: JobId, bodies: Bodies) -> Result<JobView, ApiError> {
     let job = asked(READ_PATIENCE, app.store.job(&app.tenant, id, bodies)).await?;
     job.ok_or_else(ApiError::job_not_found)
 }

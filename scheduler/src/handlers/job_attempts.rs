@@ -27,7 +27,7 @@ use crate::{
                 "call_id": "6a7b8c9d-0e1f-4a2b-8c3d-4e5f6a7b8c9d", "upstream": "deepseek-us",
                 "upstream_model": "deepseek-flash", "answered_model": "deepseek-flash", "request_id": "req-1",
                 "usage": {"input_tokens": 9, "cached_input_tokens": 0, "output_tokens": 12, "reasoning_tokens": 0},
-                "cost_usd": 0.00000855, "call_duration_ms": 1480, "late": false}]})),
+                "cost_usd": 0.0125, "call_duration_ms": 1480, "late": false}]})),
         (status = 404, description = "No such job", body = ErrorBody),
         (status = 503, description = "The database is away", body = ErrorBody),
     )

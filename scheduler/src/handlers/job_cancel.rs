@@ -2,6 +2,7 @@
 
 use axum::{extract::State, response::Response};
 use http::StatusCode;
+use sluice_domain::JobId;
 use sluice_store::CancelOutcome;
 
 use super::answers::job_now;
@@ -29,13 +30,19 @@ pub(crate) async fn cancel(
     State(app): State<App>,
     JobIdInPath(id): JobIdInPath,
 ) -> Result<Response, ApiError> {
+    cancel_job(&app, id).await?;
+    job_now(&app, id, StatusCode::OK).await
+}
+
+/// Cancels a job of our tenant.
+pub(crate) async fn cancel_job(app: &App, id: JobId) -> Result<(), ApiError> {
     match asked(READ_PATIENCE, app.store.job_cancel(&app.tenant, id)).await? {
         CancelOutcome::Cancelled => {
             app.cancelled_bell.ring();
             app.ended_bell.ring();
-            job_now(&app, id, StatusCode::OK).await
+            Ok(())
         }
-        CancelOutcome::AlreadyCancelled => job_now(&app, id, StatusCode::OK).await,
+        CancelOutcome::AlreadyCancelled => Ok(()),
         CancelOutcome::AlreadyEnded(state) => {
             Err(ApiError::not_possible(format!("the job has {state} and can't be cancelled any more")))
         }

@@ -42,10 +42,7 @@ pub(crate) async fn events(
     State(app): State<App>,
     JobIdInPath(id): JobIdInPath,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
-    // Registered before the look, so that no change in between is missed.
-    let changes = app.hub.changes_of(id);
-    let first = job(&app, id, Bodies::LeftOut).await?;
-    let watch = Watch { app, id, changes, told: None, next: Some(Arc::new(first)) };
+    let watch = Watch::begin(app, id).await?;
     let events = futures::stream::unfold(watch, |mut watch| async move {
         let event = watch.next_event().await?;
         Some((Ok(event), watch))
@@ -53,7 +50,8 @@ pub(crate) async fn events(
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 
-struct Watch {
+/// Somebody who follows a job. Dropping it frees its place in the hub.
+pub(crate) struct Watch {
     app: App,
     id: JobId,
     changes: watch::Receiver<Option<Arc<JobView>>>,
@@ -63,18 +61,36 @@ struct Watch {
 }
 
 impl Watch {
+    /// Looks at the job, and follows it from there.
+    pub(crate) async fn begin(app: App, id: JobId) -> Result<Self, ApiError> {
+        // Registered before the look, so that no change in between is missed.
+        let changes = app.hub.changes_of(id);
+        let first = job(&app, id, Bodies::LeftOut).await?;
+        Ok(Self { app, id, changes, told: None, next: Some(Arc::new(first)) })
+    }
+
+    /// Whether the job has ended and that was told.
+    pub(crate) fn is_over(&self) -> bool {
+        self.told.as_ref().is_some_and(|told| told.state.is_terminal())
+    }
+
     /// The next change; `None` when the job has ended and that was told, or the server stops.
-    async fn next_event(&mut self) -> Option<Event> {
-        if self.told.as_ref().is_some_and(|told| told.state.is_terminal()) {
+    pub(crate) async fn next_job(&mut self) -> Option<Arc<JobView>> {
+        if self.is_over() {
             return None;
         }
         let job = match self.next.take() {
             Some(first) => first,
             None => self.next_change().await?,
         };
+        self.told = Some(Arc::clone(&job));
+        Some(job)
+    }
+
+    async fn next_event(&mut self) -> Option<Event> {
+        let job = self.next_job().await?;
         let gates = self.app.gates().await.ok()?;
         let data = String::from_utf8(job_json(&job, &gates, BodyForm::LeftOut)).ok()?;
-        self.told = Some(job);
         Some(Event::default().event("job").id(self.id.to_string()).data(data))
     }
 

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The longest wait of one request; longer ones count as this, and the client asks again.
-const MAX_WAIT: Duration = Duration::from_mins(1);
+pub(crate) const MAX_WAIT: Duration = Duration::from_mins(1);
 
 /// Read a job
 ///
@@ -39,7 +39,7 @@ const MAX_WAIT: Duration = Duration::from_mins(1);
             "result": {"status_code": 200, "body": {"object": "chat.completion", "choices": []}, "truncated": false,
                 "assembled": false, "late": false, "cached": false, "request_id": "req-1",
                 "usage": {"input_tokens": 9, "cached_input_tokens": 0, "output_tokens": 12, "reasoning_tokens": 0},
-                "cost_usd": 0.00000855, "duration_ms": 1480}})),
+                "cost_usd": 0.0125, "duration_ms": 1480}})),
         (status = 404, description = "No such job", body = ErrorBody),
         (status = 422, description = "A parameter can't be used", body = ErrorBody),
         (status = 503, description = "The database is away", body = ErrorBody),
@@ -62,7 +62,7 @@ pub(crate) async fn get(
 }
 
 /// Returns when the job has ended, the time is over or the server stops. Holds no database connection meanwhile.
-async fn wait_for_end(app: &App, id: JobId, wait: Duration) -> Result<(), ApiError> {
+pub(crate) async fn wait_for_end(app: &App, id: JobId, wait: Duration) -> Result<(), ApiError> {
     // Registered before the look: an end in between is told to the receiver.
     let mut ended = app.hub.end_of(id);
     if job(app, id, Bodies::LeftOut).await?.state.is_terminal() {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::{extract::State, response::Response};
 use http::StatusCode;
+use sluice_domain::JobId;
 use sluice_store::ReplayOutcome;
 
 use super::answers::job_now;
@@ -32,11 +33,17 @@ pub(crate) async fn replay(
     State(app): State<App>,
     JobIdInPath(id): JobIdInPath,
 ) -> Result<Response, ApiError> {
+    replay_job(&app, id).await?;
+    job_now(&app, id, StatusCode::OK).await
+}
+
+/// Starts an ended job of our tenant again.
+pub(crate) async fn replay_job(app: &App, id: JobId) -> Result<(), ApiError> {
     let replaying = app.store.job_replay_if_ended(&app.tenant, id, Duration::ZERO);
     match asked(READ_PATIENCE, replaying).await? {
         ReplayOutcome::Queued => {
             app.ready_bell.ring();
-            job_now(&app, id, StatusCode::OK).await
+            Ok(())
         }
         ReplayOutcome::NotEnded => {
             Err(ApiError::not_possible("the job has not ended; only ended jobs are replayed"))

@@ -32,11 +32,11 @@ use crate::{
     server::{ApiError, App, ErrorBody, MAX_REQUEST_BYTES, READ_PATIENCE, SCAN_PATIENCE, asked},
 };
 
-const BATCH_LINES: usize = 500;
+pub(crate) const BATCH_LINES: usize = 500;
 /// A batch is stored when its bodies have so many bytes.
-const BATCH_BYTES: usize = 8 * 1024 * 1024;
+pub(crate) const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// A batch is stored so long after its first line came.
-const BATCH_WAIT: Duration = Duration::from_millis(10);
+pub(crate) const BATCH_WAIT: Duration = Duration::from_millis(10);
 /// Answers of so many batches wait for a client that does not read yet.
 const WAITING_ANSWERS: usize = 200;
 
@@ -165,49 +165,61 @@ impl Intake {
         batch.lines.push((self.line, kept));
     }
 
-    /// Stores jobs; says of each what became of it.
-    async fn submit(&mut self, jobs: &[NewJob]) -> Vec<Result<SubmitOutcome, ApiError>> {
-        if jobs.is_empty() {
-            return Vec::new();
-        }
-        // Jobs whose keys others hold uncommitted are stored one by one, which may take long.
-        let error = match asked(SCAN_PATIENCE, self.app.store.submit_many(jobs)).await {
-            Ok(outcomes) => return outcomes.into_iter().map(Ok).collect(),
-            Err(error) => error,
-        };
-        let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
-        let looked_up = asked(READ_PATIENCE, self.app.store.jobs_by_id(&ids, Bodies::LeftOut)).await;
-        let stored: HashSet<JobId> = looked_up.unwrap_or_default().iter().map(|job| job.id).collect();
-        let outcome = |id| {
-            if stored.contains(&id) {
-                Ok(SubmitOutcome::Created(id))
-            } else {
-                Err(error.clone().of_submit(id))
-            }
-        };
-        ids.into_iter().map(outcome).collect()
-    }
-
     /// Stores a batch and writes its answers.
     async fn store(&mut self, batch: Batch) -> Bytes {
-        let mut outcomes = self.submit(&batch.jobs).await.into_iter();
+        let mut outcomes = submit_batch(&self.app, &batch.jobs, "rest").await.into_iter();
         let mut written = Vec::new();
-        let mut created = 0;
         for (line, kept) in batch.lines {
             let (id, outcome) = match kept {
                 Ok(id) => (Some(id), outcomes.next().unwrap_or_else(|| Err(ApiError::internal()))),
                 Err(refusal) => (None, Err(refusal)),
             };
-            created += u64::from(matches!(outcome, Ok(SubmitOutcome::Created(_))));
             write_answer(&mut written, line, id, outcome);
-        }
-        if created > 0 {
-            self.app.ready_bell.ring();
-            self.app.metrics.submitted("rest", created);
-            Span::current().in_scope(|| tracing::debug!(jobs = created, "jobs were submitted in bulk"));
         }
         written.into()
     }
+}
+
+/// Stores jobs that came over `protocol` in one statement; says of each what became of it.
+pub(crate) async fn submit_batch(
+    app: &App,
+    jobs: &[NewJob],
+    protocol: &'static str,
+) -> Vec<Result<SubmitOutcome, ApiError>> {
+    if jobs.is_empty() {
+        return Vec::new();
+    }
+    // Jobs whose keys others hold uncommitted are stored one by one, which may take long.
+    let outcomes: Vec<_> = match asked(SCAN_PATIENCE, app.store.submit_many(jobs)).await {
+        Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
+        Err(error) => stored_all_the_same(app, jobs, &error).await,
+    };
+    let created = outcomes.iter().filter(|outcome| matches!(outcome, Ok(SubmitOutcome::Created(_)))).count();
+    if created > 0 {
+        app.ready_bell.ring();
+        app.metrics.submitted(protocol, created as u64);
+        Span::current().in_scope(|| tracing::debug!(jobs = created, "jobs were submitted in bulk"));
+    }
+    outcomes
+}
+
+/// Which jobs the database holds although their statement got no answer.
+async fn stored_all_the_same(
+    app: &App,
+    jobs: &[NewJob],
+    error: &ApiError,
+) -> Vec<Result<SubmitOutcome, ApiError>> {
+    let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
+    let looked_up = asked(READ_PATIENCE, app.store.jobs_by_id(&ids, Bodies::LeftOut)).await;
+    let stored: HashSet<JobId> = looked_up.unwrap_or_default().iter().map(|job| job.id).collect();
+    let outcome = |id| {
+        if stored.contains(&id) {
+            Ok(SubmitOutcome::Created(id))
+        } else {
+            Err(error.clone().of_submit(id))
+        }
+    };
+    ids.into_iter().map(outcome).collect()
 }
 
 /// `id`: what the line's job has, or would have.

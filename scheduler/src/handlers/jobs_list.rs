@@ -3,7 +3,7 @@
 use axum::{extract::State, response::Response};
 use http::StatusCode;
 use serde::Serialize;
-use sluice_domain::JobId;
+use sluice_domain::{JobFilter, JobId, JobView, PageCursor};
 use sluice_store::Bodies;
 
 use super::answers::json_bytes;
@@ -13,8 +13,8 @@ use crate::{
     server::{ApiError, App, ErrorBody, QueryPairs, SCAN_PATIENCE, asked},
 };
 
-const DEFAULT_LIMIT: u32 = 20;
-const MAX_LIMIT: u32 = 500;
+pub(crate) const DEFAULT_LIMIT: u32 = 20;
+pub(crate) const MAX_LIMIT: u32 = 500;
 
 /// A page of jobs.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -60,21 +60,39 @@ pub(crate) async fn list(State(app): State<App>, mut query: QueryPairs) -> Resul
     let limit = query.take("limit").map_or(Ok(DEFAULT_LIMIT), |text| parse_limit(&text))?;
     let after = query.take("after").map(|text| parse_after(&text)).transpose()?;
     let filter = filter_from_pairs(query.0.iter().map(|(name, value)| (name.as_str(), value.as_str())))?;
-    let matching = app.store.job_ids_matching(&app.tenant, &filter, after, limit + 1);
-    let mut ids = asked(SCAN_PATIENCE, matching).await?;
-    let has_more = ids.len() > limit as usize;
-    ids.truncate(limit as usize);
-    let jobs = asked(SCAN_PATIENCE, app.store.jobs_by_id(&ids, Bodies::LeftOut)).await?;
+    let Page { jobs, has_more } = page_of(&app, &filter, limit, after).await?;
     let gates = app.gates().await?;
+    let ids = || jobs.iter().map(|job| job.id.to_string());
     let page = JobPage {
         object: "list",
+        first_id: ids().next(),
+        last_id: ids().next_back(),
         data: jobs.iter().map(|job| JobObject::new(job, &gates, BodyForm::LeftOut)).collect(),
-        first_id: ids.first().map(ToString::to_string),
-        last_id: ids.last().map(ToString::to_string),
         has_more,
     };
     // The page is made of strings, numbers and raw JSON.
     Ok(json_bytes(StatusCode::OK, serde_json::to_vec(&page).expect("a page is serialisable")))
+}
+
+/// Jobs that were read together, without the bodies of their results.
+pub(crate) struct Page {
+    pub(crate) jobs: Vec<JobView>,
+    pub(crate) has_more: bool,
+}
+
+/// Reads the jobs that a filter means, newest first, after a cursor.
+pub(crate) async fn page_of(
+    app: &App,
+    filter: &JobFilter,
+    limit: u32,
+    after: Option<PageCursor>,
+) -> Result<Page, ApiError> {
+    let matching = app.store.job_ids_matching(&app.tenant, filter, after, limit + 1);
+    let mut ids = asked(SCAN_PATIENCE, matching).await?;
+    let has_more = ids.len() > limit as usize;
+    ids.truncate(limit as usize);
+    let jobs = asked(SCAN_PATIENCE, app.store.jobs_by_id(&ids, Bodies::LeftOut)).await?;
+    Ok(Page { jobs, has_more })
 }
 
 fn parse_limit(text: &str) -> Result<u32, InvalidInput> {

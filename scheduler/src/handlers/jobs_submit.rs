@@ -2,7 +2,7 @@
 
 use axum::{extract::State, response::Response};
 use http::{HeaderMap, StatusCode};
-use sluice_domain::{Conflict, IdempotencyKey, NewJob, SubmitOutcome};
+use sluice_domain::{Conflict, IdempotencyKey, JobId, NewJob, SubmitOutcome};
 use sluice_telemetry::{SubmitFields, is_traceparent, record_submitted_job, submit_span, traceparent_of};
 use tracing::Instrument;
 
@@ -52,9 +52,33 @@ pub(crate) async fn submit(
     let mut job = parse_submission(&body, &app.tenant)?;
     drop(body);
     take_key_of_header(&mut job, &headers)?;
-    let fields = SubmitFields { tenant: app.tenant.as_str(), protocol: "rest", jobs: Some(1) };
+    let (id, submitted) = submit_job(&app, job, "rest", traceparent_header(&headers)).await?;
+    let status = match submitted {
+        Submitted::Created => StatusCode::CREATED,
+        Submitted::Existing => StatusCode::OK,
+    };
+    job_now(&app, id, status).await
+}
+
+/// Whether a submit made a job.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Submitted {
+    /// It is new.
+    Created,
+    /// Its key had been used before with the same content.
+    Existing,
+}
+
+/// Stores one job that came over `protocol`. `traceparent` is the client's own.
+pub(crate) async fn submit_job(
+    app: &App,
+    mut job: NewJob,
+    protocol: &'static str,
+    traceparent: Option<String>,
+) -> Result<(JobId, Submitted), ApiError> {
+    let fields = SubmitFields { tenant: app.tenant.as_str(), protocol, jobs: Some(1) };
     let span = submit_span(&fields);
-    job.traceparent = traceparent_of(&span).or_else(|| traceparent_header(&headers));
+    job.traceparent = traceparent_of(&span).or(traceparent);
     record_submitted_job(&span, &job.id);
     let submitting = async {
         let submitted = asked(READ_PATIENCE, app.store.submit(&job)).await;
@@ -65,10 +89,10 @@ pub(crate) async fn submit(
     match submitting.instrument(span).await? {
         SubmitOutcome::Created(id) => {
             app.ready_bell.ring();
-            app.metrics.submitted("rest", 1);
-            job_now(&app, id, StatusCode::CREATED).await
+            app.metrics.submitted(protocol, 1);
+            Ok((id, Submitted::Created))
         }
-        SubmitOutcome::Existing(id) => job_now(&app, id, StatusCode::OK).await,
+        SubmitOutcome::Existing(id) => Ok((id, Submitted::Existing)),
         SubmitOutcome::Conflict(conflict) => Err(refused(conflict)),
     }
 }
@@ -122,13 +146,13 @@ fn take_key_of_header(job: &mut NewJob, headers: &HeaderMap) -> Result<(), ApiEr
 }
 
 /// The client's own `traceparent`, for a server that traces nothing itself.
-pub(super) fn traceparent_header(headers: &HeaderMap) -> Option<String> {
+pub(crate) fn traceparent_header(headers: &HeaderMap) -> Option<String> {
     let text = headers.get("traceparent")?.to_str().ok()?;
     is_traceparent(text).then(|| text.trim().to_owned())
 }
 
 /// Why a keyed submit was refused.
-pub(super) fn refused(conflict: Conflict) -> ApiError {
+pub(crate) fn refused(conflict: Conflict) -> ApiError {
     match conflict {
         Conflict::OtherContent(id) => {
             let message =

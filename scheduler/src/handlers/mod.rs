@@ -30,6 +30,6 @@ pub(crate) mod upstream_resume;
 pub(crate) mod upstreams_list;
 pub(crate) mod workers_list;
 
-mod answers;
+pub(crate) mod answers;
 mod bulk_lines;
 mod upstreams;

@@ -24,10 +24,15 @@ const PATIENCE: Duration = Duration::from_secs(1);
     )
 )]
 pub(crate) async fn readyz(State(app): State<App>) -> Result<&'static str, ApiError> {
+    readiness(&app).await.map(|()| "ready\n")
+}
+
+/// Whether the database can be used, or why not.
+pub(crate) async fn readiness(app: &App) -> Result<(), ApiError> {
     let not_ready =
         |message| Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "schema_not_ready", message));
     match asked(PATIENCE, app.store.schema_state()).await? {
-        SchemaState::Current | SchemaState::Ahead => Ok("ready\n"),
+        SchemaState::Current | SchemaState::Ahead => Ok(()),
         SchemaState::Absent => not_ready("the database has no schema; run: sluice migrate"),
         SchemaState::Behind(_) => {
             not_ready("the database's schema is older than this program; run: sluice migrate")

@@ -99,13 +99,13 @@ pub fn filter_from_pairs<'a>(
             "model" => filter.model = Some(ModelName::new(value).map_err(invalid_name)?),
             "created_after" => filter.created_after = Some(time(name, value)?),
             "created_before" => filter.created_before = Some(time(name, value)?),
-            _ => match name.strip_prefix("tag.") {
-                Some(key) => drop(tags.insert(key.to_owned(), value.to_owned())),
-                None => {
+            _ => {
+                let Some(key) = name.strip_prefix("tag.") else {
                     let message = format!("unknown parameter {name:?}; {}", suggestion(name, &KNOWN_PAIRS));
                     return Err(InvalidInput::at(name, "unknown_parameter", message));
-                }
-            },
+                };
+                tags.insert(key.to_owned(), value.to_owned());
+            }
         }
     }
     filter.tags = Tags::new(tags).map_err(|error| InvalidInput::value("tag", error))?;

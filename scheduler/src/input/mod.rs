@@ -14,7 +14,7 @@ use std::fmt::Display;
 use depth::is_deeper_than;
 pub(crate) use fields::Fields;
 pub use filter::filter_from_pairs;
-pub(crate) use filter::{ManyRequest, parse_match_request};
+pub(crate) use filter::{ManyRequest, MatchRequest, parse_match_request};
 pub use submission::parse_submission;
 use thiserror::Error;
 

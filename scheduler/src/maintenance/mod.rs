@@ -67,8 +67,8 @@ impl Maintenance {
     pub fn start(store: Store, options: MaintenanceOptions) -> MaintenanceHandle {
         let stopping = CancellationToken::new();
         let mut loops = JoinSet::new();
-        let reaper = LeaseReaper::new(store.clone(), &options);
         let janitor = Janitor::new(store.clone(), &options);
+        let reaper = LeaseReaper::new(store.clone(), options);
         let deadlines = DeadlineEnder::new(store);
         spawn_until(&mut loops, &stopping, reaper.run());
         spawn_until(&mut loops, &stopping, deadlines.run());

@@ -30,13 +30,13 @@ pub(super) struct LeaseReaper {
 }
 
 impl LeaseReaper {
-    pub(super) fn new(store: Store, options: &MaintenanceOptions) -> Self {
+    pub(super) fn new(store: Store, options: MaintenanceOptions) -> Self {
         Self {
             store,
             ttl: options.lease_ttl,
             period: options.scan,
-            host: options.host.clone(),
-            metrics: options.metrics.clone(),
+            host: options.host,
+            metrics: options.metrics,
             brake: OutageBrake::new(options.lease_ttl),
             started: Instant::now(),
             last: None,

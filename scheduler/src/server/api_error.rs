@@ -1,6 +1,6 @@
 //! Errors as clients see them: OpenAI's shape, with a stable `code`. What the log says is separate and may hold more.
 
-use std::{borrow::Cow, error::Error};
+use std::{borrow::Cow, error::Error, time::Duration};
 
 use axum::{
     Json,
@@ -13,6 +13,10 @@ use sluice_store::StoreError;
 use utoipa::ToSchema;
 
 use crate::{InputFault, InvalidInput, SchedulerError};
+
+/// SQLSTATEs of statements that may work when they are repeated, and changed nothing: serialization failure, deadlock,
+/// lock not available, cancelled by a timeout.
+const PASSING_STATES: [&str; 4] = ["40001", "40P01", "55P03", "57014"];
 
 /// An error answer.
 #[derive(Clone, Debug)]
@@ -96,6 +100,28 @@ impl ApiError {
         self
     }
 
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(crate) fn code(&self) -> &'static str {
+        self.code
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// JSON pointer of the culprit, or the name of the parameter.
+    pub(crate) fn culprit(&self) -> Option<&str> {
+        self.param.as_deref()
+    }
+
+    /// After how long trying again may help.
+    pub(crate) fn retry_delay(&self) -> Option<Duration> {
+        self.retry_after_s.map(|seconds| Duration::from_secs(seconds.into()))
+    }
+
     /// The body, which is also what stands in a line of a bulk answer.
     pub(crate) fn body(&self) -> ErrorBody<'_> {
         let kind = if self.status.is_server_error() { "server_error" } else { "invalid_request_error" };
@@ -131,6 +157,11 @@ impl From<StoreError> for ApiError {
         if error.is_unavailable() {
             tracing::warn!(error = %chain(&error), "the database is away");
             return Self::database_unavailable();
+        }
+        if error.sql_state().is_some_and(|state| PASSING_STATES.contains(&state.as_str())) {
+            tracing::warn!(error = %chain(&error), "a statement met another and gave way");
+            let message = "the request met another one in the database and gave way; try again";
+            return Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_busy", message).retry_after(1);
         }
         tracing::error!(error = %chain(&error), "a statement failed");
         Self::internal()

@@ -50,7 +50,7 @@ impl Deref for App {
 }
 
 impl App {
-    pub(super) fn start(options: ServerOptions, address: SocketAddr, stopping: CancellationToken) -> Self {
+    pub(crate) fn start(options: ServerOptions, address: SocketAddr, stopping: CancellationToken) -> Self {
         let store = options.store;
         let bell = |bell| Ringer::start(store.clone(), bell, BELL_GAP);
         Self(Arc::new(Parts {

@@ -15,11 +15,9 @@ pub(crate) async fn asked<T, E: Into<ApiError>>(
     patience: Duration,
     question: impl Future<Output = Result<T, E>>,
 ) -> Result<T, ApiError> {
-    match tokio::time::timeout(patience, question).await {
-        Ok(answer) => answer.map_err(Into::into),
-        Err(_) => {
-            tracing::warn!(patience_s = patience.as_secs(), "the database did not answer in time");
-            Err(ApiError::database_unavailable())
-        }
-    }
+    let Ok(answer) = tokio::time::timeout(patience, question).await else {
+        tracing::warn!(patience_s = patience.as_secs(), "the database did not answer in time");
+        return Err(ApiError::database_unavailable());
+    };
+    answer.map_err(Into::into)
 }

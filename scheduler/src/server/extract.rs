@@ -96,13 +96,12 @@ impl FromRequest<App> for RequestBody {
         let declared = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         let declared: usize = declared.and_then(|length| length.parse().ok()).unwrap_or(0);
         let body = request.into_body();
-        match tokio::time::timeout(app.limits.body_timeout, read(body, declared)).await {
-            Ok(read) => read.map(Self),
-            Err(_) => {
-                let message = "the request's body did not come in time";
-                Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message))
-            }
-        }
+        let reading = tokio::time::timeout(app.limits.body_timeout, read(body, declared));
+        let Ok(read) = reading.await else {
+            let message = "the request's body did not come in time";
+            return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message));
+        };
+        read.map(Self)
     }
 }
 

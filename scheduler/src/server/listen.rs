@@ -1,14 +1,19 @@
 //! Accepting connections. Built on hyper rather than `axum::serve`, which has no timeout for a request's head and lets
 //! idle clients hold connections for ever.
 //!
-//! HTTP/1.1 only: the negotiation of HTTP/2 in clear text waits for a client's first bytes without a timeout.
+//! REST is HTTP/1.1 only and gRPC HTTP/2 only: the negotiation between them in clear text waits for a client's first
+//! bytes without a timeout.
 
 use std::{sync::Arc, time::Duration};
 
 use axum::Router;
+use hyper::server::conn::http2;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto::Builder, graceful::GracefulShutdown},
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
     service::TowerToHyperService,
 };
 use tokio::{
@@ -22,9 +27,36 @@ use super::ServerLimits;
 
 /// After a failed accept, such as for want of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// Streams of one HTTP/2 connection at once: clients wait for many jobs over few connections.
+const STREAMS: u32 = 1_000;
+/// How much a client may send ahead on a stream and on a connection of HTTP/2.
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// How often a client of HTTP/2 is asked whether it is still there: one that vanished frees what it waited for.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_PATIENCE: Duration = Duration::from_secs(20);
+
+/// What is spoken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Protocol {
+    /// HTTP/1.1.
+    Rest,
+    /// HTTP/2, from its first byte on.
+    Grpc,
+}
+
+impl Protocol {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rest => "rest",
+            Self::Grpc => "grpc",
+        }
+    }
+}
 
 pub(super) struct Listening {
     pub(super) listener: TcpListener,
+    pub(super) protocol: Protocol,
     pub(super) router: Router,
     pub(super) limits: Arc<ServerLimits>,
     pub(super) stopping: CancellationToken,
@@ -43,7 +75,12 @@ impl Listening {
                 grace = &mut stopped => break grace.unwrap_or_default(),
                 accepted = accept(&self.listener, &places) => {
                     if let Some((stream, place)) = accepted {
-                        connections.spawn(self.converse(stream, place, &graceful));
+                        // Answers are small and somebody waits for them.
+                        let _ = stream.set_nodelay(true);
+                        match self.protocol {
+                            Protocol::Rest => connections.spawn(self.rest(stream, place, &graceful)),
+                            Protocol::Grpc => connections.spawn(self.grpc(stream, place, graceful.watcher())),
+                        };
                     }
                 }
             }
@@ -59,15 +96,13 @@ impl Listening {
         connections.shutdown().await;
     }
 
-    fn converse(
+    fn rest(
         &self,
         stream: TcpStream,
         place: OwnedSemaphorePermit,
         graceful: &GracefulShutdown,
     ) -> impl Future<Output = ()> + Send + 'static {
-        // Answers are small and somebody waits for them.
-        let _ = stream.set_nodelay(true);
-        let mut builder = Builder::new(TokioExecutor::new()).http1_only();
+        let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
         builder
             .http1()
             .timer(TokioTimer::new())
@@ -79,6 +114,36 @@ impl Listening {
         async move {
             if let Err(error) = connection.await {
                 tracing::debug!(error = %error, "a connection broke");
+            }
+            drop(place);
+        }
+    }
+
+    fn grpc(
+        &self,
+        stream: TcpStream,
+        place: OwnedSemaphorePermit,
+        watcher: Watcher,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_PATIENCE)
+            .max_concurrent_streams(STREAMS)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_header_list_size(u32::try_from(self.limits.head_bytes).unwrap_or(u32::MAX));
+        let service = TowerToHyperService::new(self.router.clone());
+        let (head_timeout, stopping) = (self.limits.head_timeout, self.stopping.clone());
+        async move {
+            // Pings begin only after the client's first bytes.
+            let first_bytes = tokio::time::timeout(head_timeout, stream.readable());
+            if matches!(stopping.run_until_cancelled(first_bytes).await, Some(Ok(Ok(())))) {
+                let connection = builder.serve_connection(TokioIo::new(stream), service);
+                if let Err(error) = watcher.watch(connection).await {
+                    tracing::debug!(error = %error, "a connection broke");
+                }
             }
             drop(place);
         }

@@ -12,6 +12,7 @@ mod routes;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use axum::Router;
 use sluice_config::Configuration;
 use sluice_domain::TenantName;
 use sluice_store::Store;
@@ -20,6 +21,7 @@ use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use self::listen::Listening;
+pub(crate) use self::listen::Protocol;
 pub use self::routes::openapi_json;
 pub(crate) use self::{
     api_error::{ApiError, ErrorBody},
@@ -113,22 +115,30 @@ pub struct ServerHandle {
 impl Server {
     /// Binds and starts to answer. The database need not be reachable yet.
     pub async fn start(options: ServerOptions) -> Result<ServerHandle, SchedulerError> {
-        if options.keyless == Keyless::LoopbackOnly && !options.listen.ip().is_loopback() {
-            return Err(SchedulerError::KeylessElsewhere(options.listen));
-        }
-        let failed = |source| SchedulerError::Listen { address: options.listen, source };
-        let listener = TcpListener::bind(options.listen).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        let stopping = CancellationToken::new();
-        let limits = options.limits;
-        let app = App::start(options, address, stopping.clone());
-        let (stop, stopped) = oneshot::channel();
-        let listening =
-            Listening { listener, router: routes::router(app), limits: Arc::new(limits), stopping };
-        let task = tokio::spawn(listening.serve(stopped));
-        tracing::info!(%address, "the server listens");
-        Ok(ServerHandle { address, stop: Some(stop), task })
+        start(options, Protocol::Rest, routes::router).await
     }
+}
+
+/// Starts a server of either protocol.
+pub(crate) async fn start(
+    options: ServerOptions,
+    protocol: Protocol,
+    router: impl FnOnce(App) -> Router,
+) -> Result<ServerHandle, SchedulerError> {
+    if options.keyless == Keyless::LoopbackOnly && !options.listen.ip().is_loopback() {
+        return Err(SchedulerError::KeylessElsewhere(options.listen));
+    }
+    let failed = |source| SchedulerError::Listen { address: options.listen, source };
+    let listener = TcpListener::bind(options.listen).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    let stopping = CancellationToken::new();
+    let limits = Arc::new(options.limits);
+    let app = App::start(options, address, stopping.clone());
+    let (stop, stopped) = oneshot::channel();
+    let listening = Listening { listener, protocol, router: router(app), limits, stopping };
+    let task = tokio::spawn(listening.serve(stopped));
+    tracing::info!(%address, protocol = protocol.as_str(), "the server listens");
+    Ok(ServerHandle { address, stop: Some(stop), task })
 }
 
 impl ServerHandle {

@@ -23,7 +23,7 @@ async fn upload(fixture: &Fixture, body: String) -> Vec<Value> {
 async fn each_line_is_answered_in_order_and_bad_ones_stop_no_other() {
     let fixture = Fixture::new().await;
     let good = chat().to_string();
-    let keyed = chat_with(json!({"idempotency_key": "k"})).to_string();
+    let keyed = chat_with(&json!({"idempotency_key": "k"})).to_string();
     let reused = json!({"idempotency_key": "k", "body": {"model": "m"}}).to_string();
     let lines = [&good, "{", "", &keyed, r#"{"body":{"model":"m"},"priority":6}"#, &keyed, &reused, &good];
     let answers = upload(&fixture, lines.join("\n")).await;
@@ -85,4 +85,21 @@ async fn a_line_that_is_too_large_is_refused_alone() {
     assert_eq!(answers[0]["error"]["code"], "line_too_large");
     assert_eq!(answers[1]["error"]["code"], "body_too_large");
     assert_eq!(answers[2]["status"], "created");
+}
+
+#[tokio::test]
+async fn a_key_that_another_holds_uncommitted_stops_only_its_own_lines() {
+    let fixture = Fixture::new().await;
+    let mut transaction = fixture.database.pool().begin().await.unwrap();
+    sqlx::query("SELECT sluice.submit('{\"model\":\"deepseek-flash\"}', idempotency_key => 'held')")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    let held = chat_with(&json!({"idempotency_key": "held"})).to_string();
+    let answers = upload(&fixture, format!("{}\n{held}\n{held}\n{}", chat(), chat())).await;
+    assert_eq!(answers[0]["status"], "created");
+    assert_eq!(answers[1]["error"]["code"], "idempotency_key_in_use");
+    assert_eq!(answers[2]["error"]["code"], "idempotency_key_in_use");
+    assert_eq!(answers[3]["status"], "created");
+    transaction.rollback().await.unwrap();
 }

@@ -21,7 +21,7 @@ async fn wrong_jobs_are_refused_with_their_culprit() {
     let with = |more: &str| format!("{{{body},{more}}}");
     let table: Vec<(String, u16, Value)> = vec![
         (
-            "".into(),
+            String::new(),
             400,
             error(
                 "the text is not JSON: EOF while parsing a value at line 1 column 0",

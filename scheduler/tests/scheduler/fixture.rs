@@ -180,7 +180,7 @@ pub fn options(store: Store) -> ServerOptions {
 
 pub fn client() -> Client {
     sluice_tls();
-    Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().unwrap()
+    Client::builder().no_proxy().timeout(Duration::from_mins(1)).build().unwrap()
 }
 
 /// The client wants a TLS provider, although it never speaks TLS here.
@@ -202,7 +202,7 @@ pub fn chat() -> Value {
 }
 
 /// A job that can be submitted, with further fields.
-pub fn chat_with(more: Value) -> Value {
+pub fn chat_with(more: &Value) -> Value {
     let mut job = chat();
     job.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     job

@@ -10,7 +10,7 @@ use crate::fixture::{Fixture, answer, chat_with};
 #[tokio::test]
 async fn sixty_four_clients_with_one_key_get_one_job() {
     let fixture = Fixture::new().await;
-    let job = chat_with(json!({"idempotency_key": "same"})).to_string();
+    let job = chat_with(&json!({"idempotency_key": "same"})).to_string();
     let racing: Vec<_> =
         (0..64).map(|_| tokio::spawn(answer(fixture.post("/v1/jobs", job.clone())))).collect();
     let (mut ids, mut created) = (BTreeSet::new(), 0);
@@ -26,9 +26,9 @@ async fn sixty_four_clients_with_one_key_get_one_job() {
 #[tokio::test]
 async fn a_key_is_bound_to_its_content() {
     let fixture = Fixture::new().await;
-    let first = fixture.submit(&chat_with(json!({"idempotency_key": "k", "priority": 1}))).await;
+    let first = fixture.submit(&chat_with(&json!({"idempotency_key": "k", "priority": 1}))).await;
     // Scheduling fields are no content.
-    let (status, same) = fixture.post_json("/v1/jobs", &chat_with(json!({"idempotency_key": "k"}))).await;
+    let (status, same) = fixture.post_json("/v1/jobs", &chat_with(&json!({"idempotency_key": "k"}))).await;
     assert_eq!((status, &same["id"], &same["priority"]), (StatusCode::OK, &json!(first), &json!(1)));
     let other = json!({"idempotency_key": "k", "body": {"model": "deepseek-flash"}});
     let (status, error) = fixture.post_json("/v1/jobs", &other).await;
@@ -44,7 +44,7 @@ async fn a_key_is_bound_to_its_content() {
 #[tokio::test]
 async fn a_refused_submit_does_not_use_up_its_key() {
     let fixture = Fixture::new().await;
-    let wrong = chat_with(json!({"idempotency_key": "k", "priority": 6}));
+    let wrong = chat_with(&json!({"idempotency_key": "k", "priority": 6}));
     assert_eq!(fixture.post_json("/v1/jobs", &wrong).await.0, StatusCode::UNPROCESSABLE_ENTITY);
     fixture.submit(&json!({"idempotency_key": "k", "body": {"model": "other"}})).await;
 }
@@ -53,10 +53,10 @@ async fn a_refused_submit_does_not_use_up_its_key() {
 async fn the_header_is_a_key_too_and_must_agree_with_the_field() {
     let fixture = Fixture::new().await;
     let send = |body: String| fixture.post("/v1/jobs", body).header("Idempotency-Key", "h");
-    let (status, job) = answer(send(chat_with(json!({})).to_string())).await;
+    let (status, job) = answer(send(chat_with(&json!({})).to_string())).await;
     assert_eq!((status, &job["idempotency_key"]), (StatusCode::CREATED, &json!("h")));
-    assert_eq!(answer(send(chat_with(json!({"idempotency_key": "h"})).to_string())).await.0, StatusCode::OK);
-    let (status, error) = answer(send(chat_with(json!({"idempotency_key": "x"})).to_string())).await;
+    assert_eq!(answer(send(chat_with(&json!({"idempotency_key": "h"})).to_string())).await.0, StatusCode::OK);
+    let (status, error) = answer(send(chat_with(&json!({"idempotency_key": "x"})).to_string())).await;
     assert_eq!(
         (status, &error["error"]["param"]),
         (StatusCode::UNPROCESSABLE_ENTITY, &json!("Idempotency-Key"))
@@ -71,7 +71,7 @@ async fn a_key_that_another_holds_uncommitted_answers_409() {
         .execute(&mut *transaction)
         .await
         .unwrap();
-    let job = chat_with(json!({"idempotency_key": "held"})).to_string();
+    let job = chat_with(&json!({"idempotency_key": "held"})).to_string();
     let response = fixture.post("/v1/jobs", job).send().await.unwrap();
     assert_eq!(response.status(), StatusCode::CONFLICT);
     assert_eq!(response.headers()["retry-after"], "1");

@@ -18,7 +18,7 @@ async fn a_submitted_job_is_shown_with_every_field() {
     let request = fixture
         .post(
             "/v1/jobs",
-            chat_with(json!({"priority": 5, "idempotency_key": "k", "tags": {"b": "2", "a": "1"},
+            chat_with(&json!({"priority": 5, "idempotency_key": "k", "tags": {"b": "2", "a": "1"},
                 "queue": "slow", "path": "/v1/x", "deadline": "2999-01-01T00:00:00+01:00",
                 "run_at": "2998-01-01T00:00:00.123456Z"}))
             .to_string(),
@@ -78,7 +78,7 @@ async fn an_answer_that_is_no_json_is_base64() {
         json!({"status_code": 200, "body": "/wA8aHRtbD4=", "body_encoding": "base64", "truncated": false,
             "assembled": false, "late": false, "cached": false, "request_id": "req-1",
             "usage": {"input_tokens": 7, "cached_input_tokens": 2, "output_tokens": 5, "reasoning_tokens": 1},
-            "cost_usd": 0.0000015, "duration_ms": 40})
+            "cost_usd": 1.5e-6, "duration_ms": 40})
     );
     assert_eq!((&job["state"], &job["attempts"]), (&json!("succeeded"), &json!(1)));
     let exact = fixture.get(&format!("/v1/jobs/{id}/result")).send().await.unwrap();
@@ -124,7 +124,7 @@ async fn a_job_can_be_cancelled_and_replayed() {
 #[tokio::test]
 async fn a_held_job_is_released() {
     let fixture = Fixture::new().await;
-    let id = fixture.submit(&chat_with(json!({"on_unknown": "hold"}))).await;
+    let id = fixture.submit(&chat_with(&json!({"on_unknown": "hold"}))).await;
     let release = format!("/v1/jobs/{id}/release");
     assert_eq!(fixture.post_json(&release, &json!({})).await.0, StatusCode::CONFLICT);
     fixture.hold_one().await;
@@ -144,8 +144,8 @@ async fn explain_says_what_stands_in_the_way() {
     };
     let first = fixture.submit(&chat()).await;
     let second = fixture.submit(&chat()).await;
-    let later = fixture.submit(&chat_with(json!({"run_at": "2999-01-01T00:00:00Z"}))).await;
-    let lost = fixture.submit(&chat_with(json!({"model": "no-such-model"}))).await;
+    let later = fixture.submit(&chat_with(&json!({"run_at": "2999-01-01T00:00:00Z"}))).await;
+    let lost = fixture.submit(&chat_with(&json!({"model": "no-such-model"}))).await;
     assert_eq!(kinds(&first).await, ["no_worker"]);
     let incarnation = fixture.incarnation().await;
     assert_eq!(kinds(&first).await, [""; 0]);
@@ -169,7 +169,7 @@ async fn lists_are_paged_and_filtered() {
     let fixture = Fixture::new().await;
     let mut ids = Vec::new();
     for number in 0..7 {
-        ids.push(fixture.submit(&chat_with(json!({"tags": {"odd": (number % 2).to_string()}}))).await);
+        ids.push(fixture.submit(&chat_with(&json!({"tags": {"odd": (number % 2).to_string()}}))).await);
     }
     ids.reverse();
     let mut seen = Vec::new();

@@ -10,7 +10,7 @@ use crate::fixture::{Fixture, chat, chat_with};
 async fn queues_show_their_depth_and_their_pause() {
     let fixture = Fixture::new().await;
     let id = fixture.submit(&chat()).await;
-    fixture.submit(&chat_with(json!({"run_at": "2999-01-01T00:00:00Z"}))).await;
+    fixture.submit(&chat_with(&json!({"run_at": "2999-01-01T00:00:00Z"}))).await;
     let (status, paused) = fixture.post_json("/v1/queues/default/pause", &json!({})).await;
     assert_eq!(
         (status, paused),

@@ -11,5 +11,4 @@ mod health;
 mod incarnations;
 mod outage;
 mod pauses;
-mod scratch;
 mod world;

@@ -56,7 +56,7 @@ impl Report {
         let is_coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         let lines = self.0.iter().map(|(verdict, about, finding)| {
             let (on, off) = if is_coloured { (verdict.colour(), "\x1b[0m") } else { ("", "") };
-            format!("{on}{:<4}{off}  {about:<14}{finding}", verdict.as_str())
+            format!("{on}{:<4}{off}  {about:<15}{finding}", verdict.as_str())
         });
         lines.collect::<Vec<_>>().join("\n")
     }

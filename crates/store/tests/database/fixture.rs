@@ -70,6 +70,15 @@ impl Fixture {
             .unwrap();
     }
 
+    /// Returns once a statement on this database waits for a lock.
+    pub async fn somebody_waits_for_a_lock(&self) {
+        let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity
+                     WHERE datname = current_database() AND wait_event_type = 'Lock')";
+        while !sqlx::query_scalar::<_, bool>(waits).fetch_one(self.database.pool()).await.unwrap() {
+            tokio::task::yield_now().await;
+        }
+    }
+
     pub async fn count(&self, table: &str) -> i64 {
         sqlx::query_scalar(sqlx::AssertSqlSafe(format!("SELECT count(*) FROM sluice.{table}")))
             .fetch_one(self.database.pool())

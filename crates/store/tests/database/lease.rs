@@ -5,6 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use sluice_domain::{JobState, QueueName};
 use sluice_store::StoreError;
 use sluice_testkit::job;
+use sqlx::Acquire;
 
 use crate::fixture::Fixture;
 
@@ -110,4 +111,47 @@ async fn a_job_that_comes_back_stands_before_fresh_ones_of_its_priority() {
     f.store.submit_many(&job().times(5)).await.unwrap();
     f.store.lease_hand_back_many(worker, &[(leased.job_id, leased.lease_id)]).await.unwrap();
     assert_eq!(f.lease_one(worker).await.job_id, old);
+}
+
+#[tokio::test]
+async fn the_slot_of_a_cancelled_lease_that_nobody_holds_is_given_back() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    let id = f.submit(&job().build()).await;
+    let leased = f.lease_one(worker).await;
+    f.store.job_cancel(&f.tenant, id).await.unwrap();
+    let listed = f.store.leases_older_than(worker, Duration::ZERO).await.unwrap();
+    assert_eq!(listed, [(id, leased.lease_id)]);
+    assert_eq!(f.store.lease_hand_back_many(worker, &listed).await.unwrap(), 0, "the job has ended");
+    assert_eq!((f.count("cancelled_leases").await, f.count("ready").await), (0, 0));
+    let attempts = f.store.attempts(&f.tenant, id).await.unwrap().unwrap();
+    assert_eq!(attempts[0].outcome, Some(sluice_domain::Outcome::NotSent));
+}
+
+#[tokio::test]
+async fn a_plan_made_while_the_line_was_short_reads_no_more_of_a_long_one() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    let mut session = f.database.pool().acquire().await.unwrap();
+    f.submit(&job().build()).await;
+    let lane = f.store.board(None, None).await.unwrap().remove(0);
+    let lease = |most: i32| {
+        sqlx::query(
+            "SELECT FROM sluice.lease($1, ARRAY[$2::bigint], ARRAY[$3::smallint], ARRAY[$4::integer], $4)",
+        )
+        .bind(worker.as_uuid())
+        .bind(lane.lane_id.0)
+        .bind(i16::from(lane.priority.get()))
+        .bind(most)
+    };
+    assert_eq!(lease(10).fetch_all(&mut *session).await.unwrap().len(), 1);
+    f.store.submit_many(&job().times(1_000)).await.unwrap();
+    let mut transaction = session.begin().await.unwrap();
+    assert_eq!(lease(50).fetch_all(&mut *transaction).await.unwrap().len(), 50);
+    let read: i64 = sqlx::query_scalar("SELECT pg_stat_get_xact_tuples_fetched('sluice.ready'::regclass)")
+        .fetch_one(&mut *transaction)
+        .await
+        .unwrap();
+    assert!(read < 500, "{read} rows of ready were read for 50 leases");
+    transaction.rollback().await.unwrap();
 }

@@ -3,10 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
 
 mod cancel_and_replay;
+mod configuration;
 mod edges;
 mod expiry;
 mod fixture;
 mod lease;
+mod partitions;
 mod random_input;
 mod rights;
 mod settle;

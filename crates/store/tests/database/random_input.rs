@@ -27,8 +27,17 @@ fn any_json() -> impl Strategy<Value = Value> {
 fn any_key() -> impl Strategy<Value = String> {
     prop_oneof![
         prop::sample::select(vec![
-            "body", "model", "path", "queue", "priority", "idempotency_key", "run_at", "deadline", "max_attempts",
-            "on_unknown", "tags",
+            "body",
+            "model",
+            "path",
+            "queue",
+            "priority",
+            "idempotency_key",
+            "run_at",
+            "deadline",
+            "max_attempts",
+            "on_unknown",
+            "tags",
         ])
         .prop_map(str::to_owned),
         any::<String>(),

@@ -155,3 +155,71 @@ async fn the_answer_of_a_cancelled_job_is_kept_as_late() {
     assert_eq!((view.state, result.is_late), (JobState::Cancelled, true));
     assert_eq!((result.body.as_slice(), f.count("cancelled_leases").await), (&b"paid"[..], 0));
 }
+
+#[tokio::test]
+async fn of_two_late_answers_the_one_that_ended_the_job_is_shown() {
+    let f = Fixture::new().await;
+    let (first, second) = (f.incarnation().await, f.incarnation().await);
+    let id = f.submit(&job().build()).await;
+    let stale = f.lease_one(first).await;
+    f.store.incarnation_end(first).await.unwrap();
+    let last = f.lease_one(second).await;
+    let verdicts = f.store.settle_many(&[success(first, &stale, b"first")]).await.unwrap();
+    assert_eq!(verdicts, [SettleVerdict::LateKept]);
+    f.store.incarnation_end(second).await.unwrap();
+    let verdicts = f.store.settle_many(&[success(second, &last, b"second")]).await.unwrap();
+    assert_eq!(verdicts, [SettleVerdict::LateAccepted]);
+    let view = f.store.job(&f.tenant, id, Bodies::Included).await.unwrap().unwrap();
+    assert_eq!(view.result.unwrap().body, b"second");
+}
+
+/// Undoes a lease as a fail-over to a standby that had not received it does.
+async fn lose_lease(f: &Fixture) {
+    for statement in [
+        "WITH gone AS (DELETE FROM sluice.running RETURNING *)
+         INSERT INTO sluice.ready SELECT lane_id, priority, 0, clock_timestamp(), job_id, generation, lease_no - 1,
+             tries, crashes, refusals, hold_on_unknown, deadline FROM gone",
+        "DELETE FROM sluice.attempts_begun",
+    ] {
+        sqlx::query(statement).execute(f.database.pool()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_answer_whose_lease_a_fail_over_took_ends_a_job_that_was_not_leased_since() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    f.submit(&job().build()).await;
+    let leased = f.lease_one(worker).await;
+    lose_lease(&f).await;
+    let verdicts = f.store.settle_many(&[success(worker, &leased, b"paid")]).await.unwrap();
+    assert_eq!(verdicts, [SettleVerdict::LateAccepted]);
+    assert_eq!((f.state(leased.job_id).await, f.count("attempts_begun").await), (JobState::Succeeded, 1));
+}
+
+#[tokio::test]
+async fn the_number_of_a_lease_that_a_fail_over_took_is_no_fence_once_another_has_it() {
+    let f = Fixture::new().await;
+    let (first, second) = (f.incarnation().await, f.incarnation().await);
+    let id = f.submit(&job().build()).await;
+    let lost = f.lease_one(first).await;
+    lose_lease(&f).await;
+    assert_eq!(f.lease_one(second).await.lease_no, lost.lease_no);
+    f.store.incarnation_end(second).await.unwrap();
+    let verdicts = f.store.settle_many(&[success(first, &lost, b"paid")]).await.unwrap();
+    assert_eq!(verdicts, [SettleVerdict::LateKept]);
+    assert_eq!(f.state(id).await, JobState::Queued);
+}
+
+#[tokio::test]
+async fn a_delay_beyond_all_dates_fails_no_group() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    f.submit(&job().build()).await;
+    let mut settlement = success(worker, &f.lease_one(worker).await, b"");
+    settlement.outcome = Outcome::Retry;
+    settlement.answer = None;
+    settlement.error = Some((ErrorClass::ServerError, "500".to_owned()));
+    settlement.decision = Decision::Requeue { delay: Duration::MAX, spends_try: true, is_refusal: false };
+    assert_eq!(f.store.settle_many(&[settlement]).await.unwrap(), [SettleVerdict::Settled]);
+}

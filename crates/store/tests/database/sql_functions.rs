@@ -130,3 +130,23 @@ async fn many_are_submitted_in_order_and_the_failed_replayed() {
     assert_eq!(f.state(sluice_domain::JobId::from_uuid(ids[1])).await, JobState::Queued);
     assert_eq!(f.state(sluice_domain::JobId::from_uuid(ids[0])).await, JobState::Failed);
 }
+
+#[tokio::test]
+async fn a_filter_takes_dates_that_no_id_can_hold() {
+    let f = Fixture::new().await;
+    f.submit(&job().build()).await;
+    for (after, before) in
+        [("1960-01-01", "infinity"), ("-infinity", "20000-01-01"), ("0044-03-15 BC", "9999-12-31")]
+    {
+        let found: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM sluice.matching_jobs('default', NULL, NULL, NULL, NULL, NULL, $1::text::timestamptz,
+                 $2::text::timestamptz, NULL, 10)",
+        )
+        .bind(after)
+        .bind(before)
+        .fetch_one(f.database.pool())
+        .await
+        .unwrap();
+        assert_eq!(found, 1, "{after} to {before}");
+    }
+}

@@ -109,3 +109,22 @@ async fn a_long_transaction_in_a_new_lane_delays_nobody() {
     holder.commit().await.unwrap();
     assert_eq!(f.lease(worker, 10).await.len(), 1);
 }
+
+#[tokio::test]
+async fn many_keys_in_use_cost_one_wait() {
+    let f = Fixture::new().await;
+    let mut holder = f.database.pool().begin().await.unwrap();
+    sqlx::query(
+        "SELECT sluice.submit_many(json_agg(json_build_object('body', '{\"model\":\"m\"}'::json,
+             'idempotency_key', 'k' || g))) FROM generate_series(1, 50) g",
+    )
+    .execute(&mut *holder)
+    .await
+    .unwrap();
+    let batch: Vec<_> = (1..=51).map(|number| job().key(&format!("k{number}")).build()).collect();
+    let submit = f.store.submit_many(&batch);
+    let outcomes = tokio::time::timeout(std::time::Duration::from_secs(30), submit).await.unwrap().unwrap();
+    assert_eq!(outcomes[..50], [SubmitOutcome::Conflict(Conflict::KeyInUse); 50]);
+    assert_eq!(outcomes[50], SubmitOutcome::Created(batch[50].id));
+    holder.rollback().await.unwrap();
+}
