@@ -29,6 +29,7 @@
 //! # }
 //! ```
 
+pub use prost::Message;
 pub use prost_types::{Duration, Timestamp};
 
 /// Version 1 of the contract. Fields and methods are only ever added to it.

@@ -8,7 +8,15 @@ const MACHINE_PATHS: &[&str] = &[concat!("/wo", "rk/"), concat!("/ro", "ot/")];
 const SQL_CALLS: &[&str] = &[concat!("sqlx", "::query"), concat!("sqlx", "::raw_sql")];
 
 /// Where statements live: the product's in `store`; the tests look into the database to judge what it did.
-const MAY_HOLD_SQL: &[&str] = &["crates/store/", "crates/testkit/", "tests/", "bench/"];
+const MAY_HOLD_SQL: &[&str] = &[
+    "crates/store/",
+    "crates/testkit/",
+    "tests/",
+    "scheduler/tests/",
+    "worker/tests/",
+    "cli/tests/",
+    "bench/",
+];
 
 /// The lines of a Rust file that are code, with their numbers.
 fn code_lines(file: &TextFile) -> impl Iterator<Item = (usize, &str)> {

@@ -10,8 +10,7 @@ use sluice_telemetry::{ServerFields, server_span};
 use tonic::{Code, Status};
 use tracing::Instrument;
 
-const METHODS: [&str; 8] =
-    ["Submit", "SubmitMany", "Get", "List", "Watch", "Cancel", "Replay", "ReplayMany"];
+const METHODS: [&str; 8] = ["Submit", "SubmitMany", "Get", "List", "Watch", "Cancel", "Replay", "ReplayMany"];
 const STATUS_HEADER: &str = "grpc-status";
 
 /// A span for each call of a job, in the client's trace where it sent one.
@@ -64,7 +63,9 @@ mod tests {
             // The names stand as they are in the compiled contract.
             assert!(FILE_DESCRIPTOR_SET.windows(method.len()).any(|part| part == method.as_bytes()));
         }
-        for other in ["/", "/sluice.v1.JobService/", "/sluice.v1.JobService/Guess", "/grpc.health.v1.Health/Check"] {
+        for other in
+            ["/", "/sluice.v1.JobService/", "/sluice.v1.JobService/Guess", "/grpc.health.v1.Health/Check"]
+        {
             assert!(!is_of_jobs(other), "{other}");
         }
     }

@@ -42,8 +42,7 @@ impl GrpcServer {
 }
 
 fn router(app: App) -> Router {
-    let jobs =
-        JobServiceServer::new(Jobs::new(app.clone())).max_decoding_message_size(MAX_REQUEST_BYTES);
+    let jobs = JobServiceServer::new(Jobs::new(app.clone())).max_decoding_message_size(MAX_REQUEST_BYTES);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)

@@ -120,7 +120,10 @@ mod tests {
             ("/idempotency_key", SubmitRequest { idempotency_key: Some("a\0".into()), ..good() }),
             ("/on_unknown", SubmitRequest { on_unknown: 7, ..good() }),
             ("/run_at", SubmitRequest { run_at: Some(Timestamp { seconds: 0, nanos: -1 }), ..good() }),
-            ("/deadline", SubmitRequest { deadline: Some(Timestamp { seconds: i64::MAX, nanos: 0 }), ..good() }),
+            (
+                "/deadline",
+                SubmitRequest { deadline: Some(Timestamp { seconds: i64::MAX, nanos: 0 }), ..good() },
+            ),
             ("/tags", SubmitRequest { tags: [(String::new(), String::new())].into(), ..good() }),
         ];
         for (pointer, request) in refused {

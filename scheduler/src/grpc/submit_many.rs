@@ -103,8 +103,7 @@ impl Intake<'_> {
         self.next_index += 1;
         // After a message that can't be read, the stream has no further ones.
         batch.is_last = read.is_err() || self.next_index == MAX_JOBS;
-        let checked =
-            read.and_then(|request| Ok(submission::job_of(&request, &self.app.tenant)?));
+        let checked = read.and_then(|request| Ok(submission::job_of(&request, &self.app.tenant)?));
         let kept = checked.map(|mut job| {
             job.traceparent.clone_from(&self.traceparent);
             batch.bytes += job.body.len();

@@ -213,11 +213,7 @@ async fn stored_all_the_same(
     let looked_up = asked(READ_PATIENCE, app.store.jobs_by_id(&ids, Bodies::LeftOut)).await;
     let stored: HashSet<JobId> = looked_up.unwrap_or_default().iter().map(|job| job.id).collect();
     let outcome = |id| {
-        if stored.contains(&id) {
-            Ok(SubmitOutcome::Created(id))
-        } else {
-            Err(error.clone().of_submit(id))
-        }
+        if stored.contains(&id) { Ok(SubmitOutcome::Created(id)) } else { Err(error.clone().of_submit(id)) }
     };
     ids.into_iter().map(outcome).collect()
 }

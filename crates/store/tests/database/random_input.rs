@@ -55,7 +55,10 @@ fn near_miss() -> impl Strategy<Value = Value> {
 
 /// Whether the error is the caller's: data exceptions, integrity, limits, JSON that Postgres refuses.
 fn is_callers(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|e| e.code()).map(std::borrow::Cow::into_owned);
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code)
+        .map(std::borrow::Cow::into_owned);
     code.is_some_and(|code| ["22", "23", "54"].contains(&&code[..2]))
 }
 
