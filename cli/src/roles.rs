@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, time::Duration};
 
 use sluice_domain::QueueName;
-use sluice_scheduler::{Keyless, Maintenance, MaintenanceHandle, MaintenanceOptions};
+use sluice_scheduler::{
+    GrpcServer, Keyless, Maintenance, MaintenanceHandle, MaintenanceOptions, SchedulerError, Server,
+    ServerHandle, ServerOptions,
+};
 use sluice_worker::{Blocked, BlockedBy, Timing, WorkerError, WorkerHandle, WorkerOptions, host_and_boot};
 
 use crate::{
@@ -41,12 +44,15 @@ impl WorkerArgs {
     }
 }
 
-/// Options of whatever serves REST.
+/// Options of whatever serves REST and gRPC.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ListenArgs {
     /// Where REST is served; port 0 takes a free one
     #[arg(long, env = "SLUICE_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
+    /// Where gRPC is served; port 0 takes a free one
+    #[arg(long, env = "SLUICE_GRPC_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
+    pub grpc_listen: SocketAddr,
     /// Serve other machines without API keys: something in front decides who may come in
     #[arg(long, env = "SLUICE_ALLOW_KEYLESS", value_parser = clap::builder::FalseyValueParser::new())]
     pub allow_keyless: bool,
@@ -56,6 +62,37 @@ impl ListenArgs {
     /// Who may reach the server.
     pub const fn keyless(&self) -> Keyless {
         if self.allow_keyless { Keyless::AnyAddress } else { Keyless::LoopbackOnly }
+    }
+}
+
+/// A scheduler's two servers.
+pub struct Servers {
+    /// REST.
+    pub rest: ServerHandle,
+    /// gRPC.
+    pub grpc: ServerHandle,
+}
+
+impl Servers {
+    /// Starts both; `options` are REST's, and but for the address gRPC's.
+    pub async fn start(options: ServerOptions, grpc_listen: SocketAddr) -> Result<Self, SchedulerError> {
+        let grpc = ServerOptions { listen: grpc_listen, ..options.clone() };
+        Ok(Self { rest: Server::start(options).await?, grpc: GrpcServer::start(grpc).await? })
+    }
+
+    /// Where REST is served.
+    pub fn rest_url(&self) -> String {
+        format!("http://{}", self.rest.addr())
+    }
+
+    /// Where gRPC is served.
+    pub fn grpc_url(&self) -> String {
+        format!("http://{}", self.grpc.addr())
+    }
+
+    /// Stops both; what is under way may end within `grace`.
+    pub async fn shutdown(self, grace: Duration) {
+        tokio::join!(self.rest.shutdown(grace), self.grpc.shutdown(grace));
     }
 }
 

@@ -42,7 +42,6 @@ async fn a_job_is_one_trace_from_submit_to_call() {
 
     let spans = wait_for("the call's span to be exported", Duration::from_secs(30), async || {
         let spans = collector.spans.lock().unwrap().clone();
-        eprintln!("{:?}", spans.iter().map(|(s, x)| (s.clone(), x.name.clone())).collect::<Vec<_>>());
         (spans.iter().any(|(_, span)| span.name == "chat deepseek-flash")
             && spans.iter().any(|(_, span)| span.name.starts_with("attempt "))
             && spans.iter().any(|(_, span)| span.name == "submit"))
@@ -61,5 +60,5 @@ async fn a_job_is_one_trace_from_submit_to_call() {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }

@@ -84,7 +84,7 @@ impl Site {
 
     /// Submits lines of NDJSON and returns the answers in order.
     pub async fn submit_bulk(&self, lines: &[Value]) -> Vec<Value> {
-        let body: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let body = lines.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         let answer = self.client.post(format!("{}/v1/jobs/bulk", self.url)).body(body).send().await.unwrap();
         assert!(answer.status().is_success(), "{}", answer.status());
         let text = answer.text().await.unwrap();

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use serde_json::json;
-use sluice_scheduler::{Server, ServerOptions};
+use sluice_scheduler::ServerOptions;
 
 use crate::{
     args::OutputFormat,
     commands::Context,
     database::{Database, Schema},
     exit::{CliError, Exit},
-    roles::{self, ListenArgs},
+    roles::{self, ListenArgs, Servers},
     stdout,
     stop_signals::StopSignals,
 };
@@ -20,7 +20,7 @@ const CONNECTIONS: u32 = 20;
 /// How long requests under way may take to end.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Serve REST and keep the queue healthy; any number of them
+/// Serve REST and gRPC and keep the queue healthy; any number of them
 ///
 /// Makes no calls: that is what workers are for.
 #[derive(clap::Args, Debug)]
@@ -51,18 +51,23 @@ async fn serve(
     let metrics = context.telemetry.metrics().clone();
     let mut options = ServerOptions::new(database.store.clone(), args.listen.listen, metrics);
     options.keyless = args.listen.keyless();
-    let server = Server::start(options).await?;
+    let servers = Servers::start(options, args.listen.grpc_listen).await?;
     let maintenance = roles::start_maintenance(database, context);
-    let url = format!("http://{}", server.addr());
+    let (url, grpc_url) = (servers.rest_url(), servers.grpc_url());
     match context.global.output {
-        OutputFormat::Json => stdout::json(&json!({ "object": "scheduler", "url": url }))?,
+        OutputFormat::Json => {
+            stdout::json(&json!({ "object": "scheduler", "url": url, "grpc_url": grpc_url }))?;
+        }
         OutputFormat::Table => {
-            stdout::line(&format!("The scheduler serves {url} (database: {}).", database.place))?;
+            let place = &database.place;
+            stdout::line(&format!(
+                "The scheduler serves {url}, and gRPC at {grpc_url} (database: {place})."
+            ))?;
         }
     }
     stop.next().await;
     tokio::select! {
-        () = server.shutdown(GRACE) => {}
+        () = servers.shutdown(GRACE) => {}
         () = stop.next() => {}
     }
     maintenance.stop().await;

@@ -1,10 +1,10 @@
 //! `sluice up`: everything in one process.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use serde_json::json;
 use sluice_config::{Configuration, difference};
-use sluice_scheduler::{Server, ServerHandle, ServerOptions};
+use sluice_scheduler::ServerOptions;
 use sluice_store::Store;
 use sluice_worker::{ConfigurationSource, Worker, WorkerHandle, WorkerOptions};
 
@@ -14,7 +14,7 @@ use crate::{
     configuration_file::{self, ApplyMode, GivenConfiguration},
     database::{Database, Schema},
     exit::{CliError, Exit},
-    roles::{self, ListenArgs, WorkerArgs},
+    roles::{self, ListenArgs, Servers, WorkerArgs},
     run::SimulatorThread,
     stdout,
     stop_signals::StopSignals,
@@ -29,7 +29,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// Who applies, as the database shows it.
 const APPLIED_BY: &str = "sluice up";
 
-/// Run everything in one process: database, scheduler with REST, a worker
+/// Run everything in one process: database, scheduler with REST and gRPC, a worker
 ///
 /// Without --database-url a private Postgres is started. Upstreams come from the applied configuration; before the first
 /// one from --config or ./sluice.yaml, else from DEEPSEEK_API_KEY, else the simulator stands in (private database only).
@@ -65,12 +65,12 @@ async fn live(
     stop: &mut StopSignals,
     context: &Context<'_>,
 ) -> Result<(), CliError> {
-    let mut listen = args.listen.listen;
+    let mut listen = args.listen.clone();
     loop {
         let upstreams = Upstreams::choose(given, database).await?;
-        let roles = Roles::start(args, listen, &upstreams, database, context).await?;
-        // A free port that was taken once is kept.
-        listen = roles.server.addr();
+        let roles = Roles::start(args, &listen, &upstreams, database, context).await?;
+        // Free ports that were taken once are kept.
+        (listen.listen, listen.grpc_listen) = (roles.servers.rest.addr(), roles.servers.grpc.addr());
         roles.announce(&upstreams, database, context)?;
         let end = tokio::select! {
             () = stop.next() => End::Stop,
@@ -169,7 +169,7 @@ fn tell_difference(given: &GivenConfiguration, configuration: &Configuration, ve
 
 /// All roles, running.
 struct Roles {
-    server: ServerHandle,
+    servers: Servers,
     maintenance: sluice_scheduler::MaintenanceHandle,
     worker: WorkerHandle,
 }
@@ -177,23 +177,23 @@ struct Roles {
 impl Roles {
     async fn start(
         args: &UpArgs,
-        listen: SocketAddr,
+        listen: &ListenArgs,
         upstreams: &Upstreams,
         database: &Database,
         context: &Context<'_>,
     ) -> Result<Self, CliError> {
         let metrics = context.telemetry.metrics().clone();
         let store = database.store.clone();
-        let mut server = ServerOptions::new(store.clone(), listen, metrics.clone());
-        server.keyless = args.listen.keyless();
+        let mut server = ServerOptions::new(store.clone(), listen.listen, metrics.clone());
+        server.keyless = listen.keyless();
         server.fixed_configuration = upstreams.fixed();
         let source = upstreams.fixed().map_or(ConfigurationSource::Database, ConfigurationSource::Fixed);
         let mut worker = WorkerOptions::new(store, source, metrics);
         args.worker.fill(&mut worker, database);
         "up".clone_into(&mut worker.name);
-        let server = Server::start(server).await?;
+        let servers = Servers::start(server, listen.grpc_listen).await?;
         let maintenance = roles::start_maintenance(database, context);
-        Ok(Self { server, maintenance, worker: Worker::start(worker).await? })
+        Ok(Self { servers, maintenance, worker: Worker::start(worker).await? })
     }
 
     fn announce(
@@ -202,14 +202,15 @@ impl Roles {
         database: &Database,
         context: &Context<'_>,
     ) -> Result<(), CliError> {
-        let url = format!("http://{}", self.server.addr());
+        let (url, grpc_url) = (self.servers.rest_url(), self.servers.grpc_url());
         match context.global.output {
             OutputFormat::Json => stdout::json(&json!({
-                "object": "up", "url": url, "database": database.place, "upstreams": upstreams.said,
+                "object": "up", "url": url, "grpc_url": grpc_url, "database": database.place, "upstreams": upstreams.said,
                 "simulator": upstreams.simulator.as_ref().map(|simulator| &simulator.base_url),
             })),
             OutputFormat::Table => {
-                stdout::line(&format!("Sluice is up: {url} (database: {}).", database.place))?;
+                let place = &database.place;
+                stdout::line(&format!("Sluice is up: {url}, gRPC at {grpc_url} (database: {place})."))?;
                 stdout::line(&format!("Upstreams: {}.", upstreams.said))
             }
         }
@@ -217,7 +218,7 @@ impl Roles {
 
     /// No new requests, then no new calls; what is under way may end.
     async fn stop(self, stop: &mut StopSignals) {
-        let serving = tokio::spawn(self.server.shutdown(SERVER_GRACE));
+        let serving = tokio::spawn(self.servers.shutdown(SERVER_GRACE));
         roles::drain(&self.worker, stop).await;
         self.maintenance.stop().await;
         tokio::select! {

@@ -54,9 +54,11 @@ impl Collector {
 
     /// Looks whether these jobs have ended, by whomever, and writes those that have.
     pub async fn look_at(&mut self, ids: &[JobId]) -> Result<(), CliError> {
-        let ended = patiently(|| self.store.jobs_ended_among(ids)).await?;
-        let held = patiently(|| self.store.jobs_held_among(ids)).await?;
-        for id in ids {
+        // Of jobs that an earlier run left waiting, a worker may have told already: those are written.
+        let ids = self.outstanding.among(ids.iter().copied());
+        let ended = patiently(|| self.store.jobs_ended_among(&ids)).await?;
+        let held = patiently(|| self.store.jobs_held_among(&ids)).await?;
+        for id in &ids {
             self.held.remove(id);
         }
         self.held.extend(held);

@@ -97,6 +97,7 @@ pub fn without_environment(folder: &Path) -> Command {
         "DATABASE_DIRECT_URL",
         "DEEPSEEK_API_KEY",
         "SLUICE_CONFIG",
+        "SLUICE_GRPC_LISTEN",
         "SLUICE_LISTEN",
         "SLUICE_LOG_FORMAT",
     ] {

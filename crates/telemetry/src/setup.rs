@@ -11,12 +11,12 @@ use opentelemetry::{KeyValue, trace::TracerProvider};
 use opentelemetry_otlp::ExporterBuildError;
 use opentelemetry_sdk::{Resource, error::OTelSdkError, trace::SdkTracerProvider};
 use thiserror::Error;
-use tracing::{Subscriber, level_filters::LevelFilter};
+use tracing::{Metadata, Subscriber, level_filters::LevelFilter, subscriber::Interest};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
-    filter::filter_fn,
+    filter::dynamic_filter_fn,
     fmt::{self, format::JsonFields, time::SystemTime},
-    layer::SubscriberExt,
+    layer::{Context, Filter, SubscriberExt},
     util::SubscriberInitExt,
 };
 
@@ -124,19 +124,37 @@ pub(crate) fn build(
         Some(tracer_provider(traces_to, &settings, &resource, runtime.as_ref(), dropped_spans)?)
     };
     let span_layer = traces.as_ref().map(|provider| {
-        // Spans of ours only: those of the exporters' own HTTP stack would be exported in turn, for ever. Events stay
-        // in the log, which carries the same ids.
+        // Events stay in the log, which carries the same ids.
         tracing_opentelemetry::layer()
             .with_tracer(provider.tracer("sluice"))
             .with_location(false)
             .with_threads(false)
             .with_target(false)
-            .with_filter(filter_fn(|metadata| metadata.is_span() && metadata.target().starts_with("sluice")))
+            .with_filter(span_filter())
     });
     let subscriber =
         Registry::default().with(span_layer).with(log_layer(format, sink.clone()).with_filter(filter));
     let guard = TelemetryGuard { metrics, sink, traces, _runtime: runtime, is_shut_down: false };
     Ok((subscriber, guard))
+}
+
+/// Lets spans of ours through, which are of the level `info`: those of the exporters' own HTTP stack would be exported
+/// in turn, for ever.
+fn span_filter<S: 'static>() -> impl Filter<S> + Send + Sync + 'static {
+    const LEVEL: LevelFilter = LevelFilter::INFO;
+    let is_ours = |metadata: &Metadata<'_>| {
+        metadata.is_span() && *metadata.level() <= LEVEL && metadata.target().starts_with("sluice")
+    };
+    // `sometimes`, although the answer never changes: where a library asks whether a line is wanted and then writes
+    // none, the registry keeps the filters' noes for the thread, and takes them for its next span, unless that span's
+    // filters are asked anew. With `always`, that span would be neither exported nor seen on log lines.
+    let interest = move |metadata: &'static Metadata<'static>| {
+        if is_ours(metadata) { Interest::sometimes() } else { Interest::never() }
+    };
+    // Without the hint, whoever asks `log::log_enabled!` is told that everything is wanted.
+    dynamic_filter_fn(move |metadata: &Metadata<'_>, _: &Context<'_, S>| is_ours(metadata))
+        .with_max_level_hint(LEVEL)
+        .with_callsite_filter(interest)
 }
 
 fn log_filter(given: Option<String>, default: &str) -> Result<EnvFilter, TelemetryError> {

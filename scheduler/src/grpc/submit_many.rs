@@ -32,16 +32,32 @@ pub(super) async fn submit_many(
 ) -> SubmitManyResponse {
     let span = submit_span(&SubmitFields { tenant: app.tenant.as_str(), protocol: PROTOCOL, jobs: None });
     let traceparent = traceparent_of(&span).or(traceparent);
-    let intake =
-        Intake { app, requests, traceparent, next_index: 0, response: SubmitManyResponse::default() };
-    intake.run().instrument(span).await
+    let intake = Intake { app, requests, traceparent, next_index: 0 };
+    let answers = Answers { app, response: SubmitManyResponse::default() };
+    run(intake, answers).instrument(span).await
 }
 
+/// Reads a batch while the one before is stored.
+async fn run(mut intake: Intake<'_>, mut answers: Answers<'_>) -> SubmitManyResponse {
+    let mut batch = intake.gather().await;
+    while !batch.is_last {
+        (batch, ()) = tokio::join!(intake.gather(), answers.store(batch));
+    }
+    answers.store(batch).await;
+    answers.response
+}
+
+/// What comes in.
 struct Intake<'a> {
     app: &'a App,
     requests: Streaming<SubmitRequest>,
     traceparent: Option<String>,
     next_index: u64,
+}
+
+/// What became of it.
+struct Answers<'a> {
+    app: &'a App,
     response: SubmitManyResponse,
 }
 
@@ -56,17 +72,6 @@ struct Batch {
 }
 
 impl Intake<'_> {
-    async fn run(mut self) -> SubmitManyResponse {
-        loop {
-            let batch = self.gather().await;
-            let is_last = batch.is_last;
-            self.store(batch).await;
-            if is_last {
-                return self.response;
-            }
-        }
-    }
-
     /// Reads jobs until the batch is full, its time is over, or there are no more.
     async fn gather(&mut self) -> Batch {
         let mut batch = Batch::default();
@@ -113,7 +118,10 @@ impl Intake<'_> {
         });
         batch.places.push((index, kept));
     }
+}
 
+impl Answers<'_> {
+    /// Stores a batch.
     async fn store(&mut self, batch: Batch) {
         let mut outcomes = submit_batch(self.app, &batch.jobs, PROTOCOL).await.into_iter();
         for (index, kept) in batch.places {

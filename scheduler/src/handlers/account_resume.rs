@@ -8,7 +8,7 @@ use crate::server::{ApiError, App, ErrorBody, NameInPath};
 
 /// Resume an account
 ///
-/// Workers pause an account when its key is refused (401) or its money is used up (402, `insufficient_quota`).
+/// Workers pause an account when its money is used up (402, `insufficient_quota`).
 #[utoipa::path(
     post,
     path = "/v1/accounts/{account}/resume",

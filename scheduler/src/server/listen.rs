@@ -137,9 +137,10 @@ impl Listening {
         let service = TowerToHyperService::new(self.router.clone());
         let (head_timeout, stopping) = (self.limits.head_timeout, self.stopping.clone());
         async move {
-            // Pings begin only after the client's first bytes.
-            let first_bytes = tokio::time::timeout(head_timeout, stream.readable());
-            if matches!(stopping.run_until_cancelled(first_bytes).await, Some(Ok(Ok(())))) {
+            // Pings begin only after the client's first bytes, for which hyper has no timeout.
+            let mut first_byte = [0];
+            let speaking = tokio::time::timeout(head_timeout, stream.peek(&mut first_byte));
+            if matches!(stopping.run_until_cancelled(speaking).await, Some(Ok(Ok(1)))) {
                 let connection = builder.serve_connection(TokioIo::new(stream), service);
                 if let Err(error) = watcher.watch(connection).await {
                     tracing::debug!(error = %error, "a connection broke");

@@ -21,7 +21,8 @@ fn expect(status: &Status, code: Code, reason: &str, field: Option<&str>) {
 
 #[tokio::test]
 async fn invalid_input_is_refused_with_a_pointer() {
-    let Grpc { mut client, .. } = Grpc::new().await;
+    let grpc = Grpc::new().await;
+    let mut client = grpc.client.clone();
     let wrong = client.submit(SubmitRequest { priority: Some(6), ..chat() }).await.unwrap_err();
     expect(&wrong, Code::InvalidArgument, "invalid_value", Some("/priority"));
     assert_eq!(wrong.message(), "/priority: priority must be a whole number from 1 to 5");
@@ -41,7 +42,8 @@ async fn invalid_input_is_refused_with_a_pointer() {
 
 #[tokio::test]
 async fn an_unknown_job_is_not_found() {
-    let Grpc { mut client, .. } = Grpc::new().await;
+    let grpc = Grpc::new().await;
+    let mut client = grpc.client.clone();
     for id in [NOBODY, "no id", ""] {
         let id = id.to_owned();
         let refused = [
@@ -70,7 +72,8 @@ async fn what_the_state_forbids_is_a_failed_precondition() {
 
 #[tokio::test]
 async fn a_key_with_other_content_already_exists() {
-    let Grpc { mut client, .. } = Grpc::new().await;
+    let grpc = Grpc::new().await;
+    let mut client = grpc.client.clone();
     client.submit(chat_with_key("k")).await.unwrap();
     let other = SubmitRequest { body: r#"{"model":"deepseek-flash"}"#.into(), ..chat_with_key("k") };
     let refused = client.submit(other).await.unwrap_err();
@@ -94,7 +97,8 @@ async fn a_key_that_another_holds_uncommitted_aborts() {
 
 #[tokio::test]
 async fn too_large_exhausts_a_resource() {
-    let Grpc { mut client, .. } = Grpc::new().await;
+    let grpc = Grpc::new().await;
+    let mut client = grpc.client.clone();
     let body_of = |bytes: usize| {
         let frame = r#"{"model":"m","x":""}"#;
         let body = frame.replace(r#""x":"""#, &format!(r#""x":"{}""#, "x".repeat(bytes - frame.len())));

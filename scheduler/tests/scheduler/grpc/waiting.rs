@@ -92,9 +92,9 @@ async fn a_watch_keeps_its_deadline() {
     let mut grpc = Grpc::new().await;
     let mut request = Request::new(WatchRequest { id: grpc.submit().await });
     request.metadata_mut().insert("grpc-timeout", "400m".parse().unwrap());
-    let mut states = grpc.client.watch(request).await.unwrap().into_inner();
-    assert_eq!(states.message().await.unwrap().unwrap().state(), JobState::Queued);
-    let status = states.message().await.unwrap_err();
+    let mut watched = grpc.client.watch(request).await.unwrap().into_inner();
+    assert_eq!(watched.message().await.unwrap().unwrap().state(), JobState::Queued);
+    let status = watched.message().await.unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
 }
 
