@@ -7,12 +7,16 @@
 use std::{
     io::IsTerminal,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use sluice_cluster::{ClusterOptions, PrivatePostgres, default_data_dir};
 use sluice_store::{SchemaState, Store, StoreOptions};
 
 use crate::{args::GlobalArgs, exit::CliError};
+
+/// How long a statement waits for a connection before the database counts as away.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Who may change the schema of a given database.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,6 +70,8 @@ impl Database {
         };
         let mut options = StoreOptions::new(url);
         options.max_connections = max_connections;
+        // Whoever asks while the database is away is told so soon, and can try again.
+        options.acquire_timeout = ACQUIRE_TIMEOUT;
         role.clone_into(&mut options.application_name);
         if matches!(kind, DatabaseKind::Given) {
             options.direct_url = global.database_direct_url.clone().filter(|url| !url.trim().is_empty());

@@ -4,4 +4,5 @@
 
 mod many_workers;
 mod one_trace;
+mod shared_run;
 mod site;

@@ -77,6 +77,11 @@ impl Site {
         self.workers.push(Process::start(&name, self.folder.path(), &arguments, &self.variables).unwrap());
     }
 
+    /// What a command of this installation finds in its environment.
+    pub fn variables(&self) -> &[(&'static str, String)] {
+        &self.variables
+    }
+
     /// Where the simulator writes what it received.
     pub fn ledger(&self) -> PathBuf {
         self.folder.path().join("ledger.jsonl")
