@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_lost_job_is_caught() {
-        caught(|h| drop(h.places.remove(0)), |v| matches!(v, Violation::Lost(_)));
+        caught(|h| h.places.truncate(1), |v| matches!(v, Violation::Lost(_)));
     }
 
     #[test]
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_call_that_is_not_on_the_ledger_is_caught() {
-        caught(|h| drop(h.attempts.remove(0)), |v| matches!(v, Violation::CallNotOnLedger(_)));
+        caught(|h| h.attempts.truncate(3), |v| matches!(v, Violation::CallNotOnLedger(_)));
         caught(|h| h.calls[0].key = "three".to_owned(), |v| matches!(v, Violation::CallOfNobody(_)));
     }
 
