@@ -13,7 +13,7 @@ use std::{
 use sluice_cluster::{ClusterOptions, PrivatePostgres, default_data_dir};
 use sluice_store::{SchemaState, Store, StoreOptions};
 
-use crate::{args::GlobalArgs, exit::CliError};
+use crate::{args::GlobalArgs, exit::CliError, private_server::PrivateServer};
 
 /// How long a statement waits for a connection before the database counts as away.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -33,7 +33,7 @@ pub enum Schema {
 #[derive(Debug)]
 pub enum DatabaseKind {
     /// The data directory's own; the server stops when its last user closes it.
-    Private(Box<PrivatePostgres>),
+    Private(PrivateServer),
     /// One that was given, and that others may use.
     Given,
 }
@@ -66,7 +66,7 @@ impl Database {
             let private = PrivatePostgres::open(cluster_options(&data_dir)).await?;
             let url = private.url().to_owned();
             let place = format!("private, in {}", data_dir.display());
-            (DatabaseKind::Private(Box::new(private)), url, place)
+            (DatabaseKind::Private(PrivateServer::watched(private)), url, place)
         };
         let mut options = StoreOptions::new(url);
         options.max_connections = max_connections;
@@ -90,10 +90,10 @@ impl Database {
     /// Closes all connections, and stops a private server that nobody else uses.
     pub async fn close(self) -> Result<(), CliError> {
         self.store.close().await;
-        if let DatabaseKind::Private(private) = self.kind {
-            private.close().await?;
+        match self.kind {
+            DatabaseKind::Private(server) => server.close().await,
+            DatabaseKind::Given => Ok(()),
         }
-        Ok(())
     }
 
     async fn see_to_schema(&self, schema: Schema) -> Result<(), CliError> {

@@ -13,6 +13,7 @@ mod input;
 mod jobs;
 mod output_line;
 mod pages;
+mod private_server;
 mod roles;
 mod run;
 mod stdout;

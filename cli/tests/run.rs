@@ -150,6 +150,34 @@ fn a_run_that_was_killed_goes_on_and_writes_each_line_once() {
 }
 
 #[test]
+fn two_runs_of_one_input_at_once_write_each_line_once() {
+    let folder = Folder::new();
+    folder.write("in.jsonl", &slow_lines(1_500, 5));
+    let outputs = ["one.jsonl", "two.jsonl"];
+    let runs = outputs.map(|output| folder.command(&["run", "in.jsonl", "-o", output]).spawn().unwrap());
+    for run in runs {
+        assert_exit(&run.wait_with_output().unwrap(), 0);
+    }
+    for output in outputs {
+        let results = folder.results(output);
+        assert_eq!((results.len(), ids(&results)), (1_500, numbers(1_500)), "{output}");
+    }
+}
+
+#[test]
+fn a_private_server_that_dies_is_started_again() {
+    let folder = Folder::new();
+    folder.write("in.jsonl", &slow_lines(120, 100));
+    let run = folder.command(&["run", "in.jsonl", "-o", "out.jsonl", "--concurrency", "4"]).spawn().unwrap();
+    folder.wait_for_results("out.jsonl", 20);
+    let pid_file = fs::read_to_string(folder.path("data/postgres/data/postmaster.pid")).unwrap();
+    kill(Pid::from_raw(pid_file.lines().next().unwrap().parse().unwrap()), Signal::SIGKILL).unwrap();
+    assert_exit(&run.wait_with_output().unwrap(), 0);
+    let results = folder.results("out.jsonl");
+    assert_eq!((results.len(), ids(&results)), (120, numbers(120)));
+}
+
+#[test]
 fn an_interrupt_finishes_what_is_under_way_and_the_next_run_goes_on() {
     let folder = Folder::new();
     folder.write("in.jsonl", &slow_lines(30, 300));

@@ -8,7 +8,7 @@ use sluice_domain::{
     ApiPath, IdempotencyKey, InvalidName, JobId, MAX_MAX_ATTEMPTS, NewJob, OnUnknown, Priority, QueueName,
     Tags, TenantName,
 };
-use sluice_scheduler::{InvalidInput, parse_submission};
+use sluice_scheduler::{InvalidInput, parse_submission, wall_clock};
 use sluice_store::Store;
 
 use crate::{
@@ -208,7 +208,8 @@ fn one_job(body: &str, path: Option<&ApiPath>, fill_in: &FillIn) -> Result<NewJo
         }
     }
     document.push('}');
-    parse_submission(document.as_bytes(), &TenantName::default_tenant()).map_err(|error| refused(&error))
+    parse_submission(document.as_bytes(), &TenantName::default_tenant(), wall_clock())
+        .map_err(|error| refused(&error))
 }
 
 fn refused(error: &InvalidInput) -> CliError {

@@ -75,8 +75,10 @@ impl OutputFile {
         };
         let mut options = OpenOptions::new();
         let opened = options.read(true).write(true).create(true).truncate(false).open(path);
-        // Pipes can't be opened for both.
-        let file = opened.or_else(|_| OpenOptions::new().write(true).open(path)).map_err(|e| failed(&e))?;
+        // Pipes can't be opened for both. Where neither works, the first reason is the telling one.
+        let file = opened
+            .or_else(|error| OpenOptions::new().write(true).open(path).map_err(|_| error))
+            .map_err(|e| failed(&e))?;
         refuse_input(&file, path, input)?;
         let is_file = file.metadata().map_err(|e| failed(&e))?.is_file();
         let lock = if is_file { FlockArg::LockExclusiveNonblock } else { FlockArg::LockSharedNonblock };

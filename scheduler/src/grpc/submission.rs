@@ -9,7 +9,7 @@ use sluice_domain::{NewJob, TenantName};
 use sluice_proto::v1::{OnUnknown, SubmitRequest};
 
 use super::time;
-use crate::{InputFault, InvalidInput, parse_submission};
+use crate::{InputFault, InvalidInput, parse_submission, wall_clock};
 
 /// The document. What is `null` counts as absent.
 #[derive(Serialize)]
@@ -45,7 +45,7 @@ pub(super) fn job_of(request: &SubmitRequest, tenant: &TenantName) -> Result<New
     };
     // Strings, numbers and raw JSON.
     let document = serde_json::to_vec(&document).expect("a submission is serialisable");
-    parse_submission(&document, tenant)
+    parse_submission(&document, tenant, wall_clock())
 }
 
 fn body(bytes: &[u8]) -> Result<&RawValue, InvalidInput> {

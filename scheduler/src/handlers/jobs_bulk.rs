@@ -30,6 +30,7 @@ use super::{
 use crate::{
     InputFault, InvalidInput, parse_submission,
     server::{ApiError, App, ErrorBody, MAX_REQUEST_BYTES, READ_PATIENCE, SCAN_PATIENCE, asked},
+    wall_clock,
 };
 
 pub(crate) const BATCH_LINES: usize = 500;
@@ -144,7 +145,9 @@ impl Intake {
         self.line += 1;
         let read = match next {
             NextLine::Line(line) if line.trim_ascii().is_empty() => return,
-            NextLine::Line(line) => parse_submission(&line, &self.app.tenant).map_err(ApiError::from),
+            NextLine::Line(line) => {
+                parse_submission(&line, &self.app.tenant, wall_clock()).map_err(ApiError::from)
+            }
             NextLine::TooLong => Err(too_long().into()),
             NextLine::End => {
                 batch.is_last = true;

@@ -12,6 +12,7 @@ use crate::{
     job_json::JobObject,
     parse_submission,
     server::{ApiError, App, ErrorBody, READ_PATIENCE, RequestBody, asked},
+    wall_clock,
 };
 
 /// Submit a job
@@ -49,7 +50,7 @@ pub(crate) async fn submit(
     headers: HeaderMap,
     RequestBody(body): RequestBody,
 ) -> Result<Response, ApiError> {
-    let mut job = parse_submission(&body, &app.tenant)?;
+    let mut job = parse_submission(&body, &app.tenant, wall_clock())?;
     drop(body);
     take_key_of_header(&mut job, &headers)?;
     let (id, submitted) = submit_job(&app, job, "rest", traceparent_header(&headers)).await?;

@@ -15,7 +15,7 @@ use depth::is_deeper_than;
 pub(crate) use fields::Fields;
 pub use filter::filter_from_pairs;
 pub(crate) use filter::{ManyRequest, MatchRequest, parse_match_request};
-pub use submission::parse_submission;
+pub use submission::{parse_submission, wall_clock};
 use thiserror::Error;
 
 /// How a client's input is wrong.

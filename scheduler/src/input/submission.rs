@@ -1,5 +1,6 @@
 //! One job as a client submits it: REST, bulk lines and the command line share these rules.
 
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::value::RawValue;
 use sluice_domain::{
     ApiPath, IdempotencyKey, JobId, MAX_BODY_BYTES, MAX_MAX_ATTEMPTS, ModelName, NewJob, OnUnknown, Priority,
@@ -23,9 +24,24 @@ const KNOWN: [&str; 12] = [
     "webhook",
 ];
 
+/// How far ahead a job may be scheduled, in days: a week of jobs is kept until the last of them has ended.
+const MOST_DAYS_TO_RUN_AT: i64 = 3_653;
+/// How far ahead a deadline may lie, in days.
+const MOST_DAYS_TO_DEADLINE: i64 = 7_306;
+
+/// The host's clock, for [`parse_submission`]: it judges what a client may ask for, and no lease or schedule.
+#[expect(clippy::disallowed_methods, reason = "a client's times are judged when they come in")]
+pub fn wall_clock() -> DateTime<Utc> {
+    Utc::now()
+}
+
 /// Checks one job as JSON (`{path?, body, model?, queue?, …}`) and gives it an id. The body keeps its exact bytes.
-/// The `traceparent` is left to the caller.
-pub fn parse_submission(document: &[u8], tenant: &TenantName) -> Result<NewJob, InvalidInput> {
+/// Times are judged by `now`. The `traceparent` is left to the caller.
+pub fn parse_submission(
+    document: &[u8],
+    tenant: &TenantName,
+    now: DateTime<Utc>,
+) -> Result<NewJob, InvalidInput> {
     let fields = Fields::of_document(document, &KNOWN)?;
     if fields.raw("webhook").is_some() {
         let message = "webhooks are not supported yet; poll the job, or wait for it with ?wait=30s";
@@ -34,12 +50,7 @@ pub fn parse_submission(document: &[u8], tenant: &TenantName) -> Result<NewJob, 
     let body = body(&fields)?;
     let model = model(&fields, body)?;
     let priority = fields.integer("priority", 1..=5)?;
-    let (run_at, deadline) = (fields.time("run_at")?, fields.time("deadline")?);
-    if let (Some(start), Some(end)) = (run_at, deadline)
-        && end <= start
-    {
-        return Err(InvalidInput::value("/deadline", "deadline must be after run_at"));
-    }
+    let (run_at, deadline) = times(&fields, now)?;
     Ok(NewJob {
         id: JobId::generate(),
         tenant: tenant.clone(),
@@ -61,6 +72,29 @@ pub fn parse_submission(document: &[u8], tenant: &TenantName) -> Result<NewJob, 
         traceparent: None,
         body: body.get().as_bytes().to_vec(),
     })
+}
+
+/// Not before, and not after.
+type Times = (Option<DateTime<Utc>>, Option<DateTime<Utc>>);
+
+fn times(fields: &Fields<'_>, now: DateTime<Utc>) -> Result<Times, InvalidInput> {
+    let (run_at, deadline) = (fields.time("run_at")?, fields.time("deadline")?);
+    let within = |time: DateTime<Utc>, days| time.signed_duration_since(now) <= TimeDelta::days(days);
+    if run_at.is_some_and(|start| !within(start, MOST_DAYS_TO_RUN_AT)) {
+        return Err(InvalidInput::value("/run_at", "run_at must be within ten years from now"));
+    }
+    if let Some(end) = deadline {
+        if end <= now || !within(end, MOST_DAYS_TO_DEADLINE) {
+            return Err(InvalidInput::value(
+                "/deadline",
+                "deadline must be in the future and within twenty years",
+            ));
+        }
+        if run_at.is_some_and(|start| end <= start) {
+            return Err(InvalidInput::value("/deadline", "deadline must be after run_at"));
+        }
+    }
+    Ok((run_at, deadline))
 }
 
 fn body<'a>(fields: &Fields<'a>) -> Result<&'a RawValue, InvalidInput> {

@@ -83,7 +83,9 @@ async fn a_worker_that_starts_nothing_more_finishes_what_runs() {
     world.until_state(first, JobState::Succeeded).await;
     handle.drain().await;
     assert_eq!(world.job(second).await.state, JobState::Queued);
-    assert_eq!(world.attempts(second).await, []);
+    // A lease statement that was under way when it was told may bring the job, which is then given back unsent.
+    let attempts = world.attempts(second).await;
+    assert!(attempts.iter().all(|attempt| attempt.outcome == Some(Outcome::NotSent)), "{attempts:?}");
 }
 
 #[tokio::test]
