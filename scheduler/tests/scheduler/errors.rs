@@ -3,7 +3,7 @@
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::fixture::{Fixture, answer};
+use crate::fixture::{Fixture, answer, in_days};
 
 fn error(message: &str, param: Option<&str>, code: &str) -> Value {
     json!({"error": {"message": message, "type": "invalid_request_error", "param": param, "code": code}})
@@ -103,6 +103,20 @@ async fn wrong_jobs_are_refused_with_their_culprit() {
             ),
         ),
         (with(r#""run_at":"+300000-01-01T00:00:00Z""#), 422, error(time, Some("/run_at"), "invalid_value")),
+        (
+            with(&format!(r#""run_at":"{}""#, in_days(4_000))),
+            422,
+            error("run_at must be within ten years from now", Some("/run_at"), "invalid_value"),
+        ),
+        (
+            with(r#""deadline":"2020-01-01T00:00:00Z""#),
+            422,
+            error(
+                "deadline must be in the future and within twenty years",
+                Some("/deadline"),
+                "invalid_value",
+            ),
+        ),
         (with(r#""run_at":"2026-10-01T12:00:00""#), 422, error(time, Some("/run_at"), "invalid_value")),
         (
             with(r#""run_at":1700000000"#),
@@ -110,7 +124,7 @@ async fn wrong_jobs_are_refused_with_their_culprit() {
             error("must be a string, not a number", Some("/run_at"), "invalid_type"),
         ),
         (
-            with(r#""run_at":"2027-01-01T00:00:00Z","deadline":"2026-01-01T00:00:00Z""#),
+            with(&format!(r#""run_at":"{}","deadline":"{}""#, in_days(2), in_days(1))),
             422,
             error("deadline must be after run_at", Some("/deadline"), "invalid_value"),
         ),

@@ -201,6 +201,12 @@ pub fn chat() -> Value {
     json!({"body": {"model": "deepseek-flash", "messages": [{"role": "user", "content": "hello"}]}})
 }
 
+/// A time so many days from now, to the microsecond, as a job shows it.
+pub fn in_days(days: i64) -> String {
+    let later = sluice_scheduler::wall_clock() + chrono::TimeDelta::days(days);
+    later.format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
+}
+
 /// A job that can be submitted, with further fields.
 pub fn chat_with(more: &Value) -> Value {
     let mut job = chat();

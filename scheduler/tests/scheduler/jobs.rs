@@ -5,7 +5,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use sluice_domain::Decision;
 
-use crate::fixture::{Fixture, answer, chat, chat_with};
+use crate::fixture::{Fixture, answer, chat, chat_with, in_days};
 
 /// Takes out a value that differs each time.
 fn take(job: &mut Value, name: &str) -> Value {
@@ -15,12 +15,12 @@ fn take(job: &mut Value, name: &str) -> Value {
 #[tokio::test]
 async fn a_submitted_job_is_shown_with_every_field() {
     let fixture = Fixture::new().await;
+    let (run_at, deadline) = (in_days(1), in_days(2));
     let request = fixture
         .post(
             "/v1/jobs",
             chat_with(&json!({"priority": 5, "idempotency_key": "k", "tags": {"b": "2", "a": "1"},
-                "queue": "slow", "path": "/v1/x", "deadline": "2999-01-01T00:00:00+01:00",
-                "run_at": "2998-01-01T00:00:00.123456Z"}))
+                "queue": "slow", "path": "/v1/x", "deadline": deadline, "run_at": run_at}))
             .to_string(),
         )
         .header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
@@ -34,9 +34,9 @@ async fn a_submitted_job_is_shown_with_every_field() {
     let expected = json!({
         "id": "…", "object": "job", "tenant": "default", "queue": "slow", "path": "/v1/x",
         "model": "deepseek-flash", "state": "queued", "priority": 5, "attempts": 0, "max_attempts": 7,
-        "generation": 1, "run_at": "2998-01-01T00:00:00.123456Z",
-        "deferred_by": {"gate": "schedule", "until": "2998-01-01T00:00:00.123456Z"}, "created_at": "…",
-        "started_at": null, "finished_at": null, "deadline": "2998-12-31T23:00:00.000000Z",
+        "generation": 1, "run_at": run_at,
+        "deferred_by": {"gate": "schedule", "until": run_at}, "created_at": "…",
+        "started_at": null, "finished_at": null, "deadline": deadline,
         "idempotency_key": "k", "tags": {"a": "1", "b": "2"}, "result": null, "error": null,
         "trace_id": "0af7651916cd43dd8448eb211c80319c"
     });
@@ -144,7 +144,7 @@ async fn explain_says_what_stands_in_the_way() {
     };
     let first = fixture.submit(&chat()).await;
     let second = fixture.submit(&chat()).await;
-    let later = fixture.submit(&chat_with(&json!({"run_at": "2999-01-01T00:00:00Z"}))).await;
+    let later = fixture.submit(&chat_with(&json!({"run_at": in_days(1)}))).await;
     let lost = fixture.submit(&chat_with(&json!({"model": "no-such-model"}))).await;
     assert_eq!(kinds(&first).await, ["no_worker"]);
     let incarnation = fixture.incarnation().await;

@@ -4,13 +4,13 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use sluice_store::PausedKind;
 
-use crate::fixture::{Fixture, chat, chat_with};
+use crate::fixture::{Fixture, chat, chat_with, in_days};
 
 #[tokio::test]
 async fn queues_show_their_depth_and_their_pause() {
     let fixture = Fixture::new().await;
     let id = fixture.submit(&chat()).await;
-    fixture.submit(&chat_with(&json!({"run_at": "2999-01-01T00:00:00Z"}))).await;
+    fixture.submit(&chat_with(&json!({"run_at": in_days(1)}))).await;
     let (status, paused) = fixture.post_json("/v1/queues/default/pause", &json!({})).await;
     assert_eq!(
         (status, paused),

@@ -74,8 +74,8 @@ async fn a_worker_whose_lock_file_is_free_is_known_dead_at_once() {
 #[tokio::test]
 async fn a_passed_deadline_fails_a_waiting_job() {
     let fixture = Fixture::new().await;
-    let late =
-        fixture.submit(&chat_with(&json!({"deadline": "2020-01-01T00:00:00Z"}))).await.parse().unwrap();
+    let soon = sluice_scheduler::wall_clock() + Duration::from_secs(1);
+    let late = fixture.submit(&chat_with(&json!({"deadline": soon}))).await.parse().unwrap();
     let fine = fixture.store_job(job().build()).await;
     let maintenance = start(&fixture);
     wait_for_state(&fixture, late, JobState::Failed, Duration::from_secs(10)).await;

@@ -21,10 +21,9 @@ fn get(id: &str) -> GetRequest {
 async fn a_submitted_job_has_all_its_fields() {
     let mut grpc = Grpc::new().await;
     let tags: BTreeMap<_, _> = [("team".to_owned(), "search".to_owned())].into();
-    let (run_at, deadline) = (
-        Timestamp { seconds: 32_500_000_000, nanos: 1_000 },
-        Timestamp { seconds: 32_600_000_000, nanos: 0 },
-    );
+    let now = sluice_scheduler::wall_clock().timestamp();
+    let run_at = Timestamp { seconds: now + 86_400, nanos: 1_000 };
+    let deadline = Timestamp { seconds: now + 2 * 86_400, nanos: 0 };
     let request = SubmitRequest {
         path: Some("/v1/completions".to_owned()),
         model: Some("other".to_owned()),
