@@ -31,9 +31,16 @@ use crate::{
 
 /// How long a dropped guard may take to send what is left.
 const DROP_WITHIN: Duration = Duration::from_secs(2);
-/// OpenTelemetry's own log repeats each failed export; [`SpanQueue`] says it once.
-const QUIET: [&str; 4] =
-    ["opentelemetry=off", "opentelemetry_sdk=off", "opentelemetry_otlp=off", "opentelemetry-otlp=off"];
+/// Libraries that repeat what is said elsewhere. OpenTelemetry's own log repeats each failed export; [`SpanQueue`] says
+/// it once.
+const QUIET: [&str; 5] = [
+    "opentelemetry=off",
+    "opentelemetry_sdk=off",
+    "opentelemetry_otlp=off",
+    "opentelemetry-otlp=off",
+    // A pool warns of each connection that it finds broken when it puts it back; whoever needs one gets an error.
+    "sqlx_core::pool=error",
+];
 
 /// What the process is called, and how it logs where the environment does not say.
 #[derive(Clone, Debug)]
