@@ -9,7 +9,7 @@ use sluice_store::{Bodies, NewIncarnation};
 use sluice_telemetry::MetricsRegistry;
 use sluice_testkit::{job, wait_until};
 
-use crate::fixture::{Fixture, chat_with};
+use crate::fixture::{Fixture, chat_with, in_days};
 
 const TTL: Duration = Duration::from_secs(2);
 
@@ -74,8 +74,11 @@ async fn a_worker_whose_lock_file_is_free_is_known_dead_at_once() {
 #[tokio::test]
 async fn a_passed_deadline_fails_a_waiting_job() {
     let fixture = Fixture::new().await;
-    let soon = sluice_scheduler::wall_clock() + Duration::from_secs(1);
-    let late = fixture.submit(&chat_with(&json!({"deadline": soon}))).await.parse().unwrap();
+    let late = fixture.submit(&chat_with(&json!({"deadline": in_days(1)}))).await.parse().unwrap();
+    sqlx::query("UPDATE sluice.ready SET deadline = clock_timestamp() WHERE deadline IS NOT NULL")
+        .execute(fixture.database.pool())
+        .await
+        .unwrap();
     let fine = fixture.store_job(job().build()).await;
     let maintenance = start(&fixture);
     wait_for_state(&fixture, late, JobState::Failed, Duration::from_secs(10)).await;
