@@ -8,11 +8,7 @@ use sluice_provider::{Client, Dialect, NotSentReason, ProviderError};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::{
     TlsAcceptor,
-    rustls::{
-        ServerConfig,
-        crypto::ring,
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    },
+    rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -71,8 +67,9 @@ async fn a_black_hole_sent_nothing() {
 #[tokio::test]
 async fn no_byte_of_a_body_goes_to_a_bad_certificate() {
     // Made for this test: nobody trusts it, and nothing else uses it.
-    let certificate = CertificateDer::from_pem_slice(include_bytes!("self_signed.pem")).unwrap();
-    let key = PrivateKeyDer::from_pem_slice(include_bytes!("self_signed_key.pem")).unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let certificate = made.cert.der().clone();
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
