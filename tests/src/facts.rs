@@ -36,7 +36,9 @@ pub async fn places(pool: &PgPool) -> Result<Vec<Place>> {
 pub async fn attempts(pool: &PgPool) -> Result<Vec<Attempt>> {
     let rows = sqlx::query(
         "SELECT b.job_id, b.lease_id, b.lease_no, e.outcome::text, e.call_id
-         FROM sluice.attempts_begun b
+         FROM (SELECT unnest(l.job_ids) AS job_id, unnest(l.lease_ids) AS lease_id, unnest(l.lease_nos) AS lease_no,
+                      l.begun_at
+               FROM sluice.ledger_begun l) b
          LEFT JOIN sluice.attempts_ended e ON e.job_id = b.job_id AND e.lease_id = b.lease_id
          ORDER BY b.begun_at",
     )

@@ -20,6 +20,7 @@ use crate::{
     WorkMode, WorkerError,
     backoff::Backoff,
     board::Board,
+    board_reader::BoardReader,
     core::{Core, Phase},
     incarnation::bounded,
     lease::Lease,
@@ -29,10 +30,14 @@ use crate::{
     worker::load_routing,
 };
 
-/// How old the board may be that a lease is planned by.
-const BOARD_AGE: Duration = Duration::from_millis(200);
-/// The most jobs of one lease statement: their bodies come with it.
-const MAX_LEASE: usize = 200;
+/// The most jobs of one lease statement.
+const MAX_LEASE: usize = 500;
+/// The most jobs that one maintenance statement ends.
+const MAX_ENDED: u32 = 200;
+/// About so many bytes of bodies come with one lease statement.
+const MAX_LEASE_BYTES: usize = 32 * 1024 * 1024;
+/// How large a body is taken for before any was seen.
+const FIRST_BODY_BYTES: usize = 256 * 1024;
 
 /// What the loop is for.
 pub(crate) struct Work {
@@ -67,6 +72,9 @@ struct Leasing<'a> {
     work: &'a Work,
     planner: Planner,
     board: Option<Board>,
+    reader: BoardReader,
+    /// What a body weighed lately, on average.
+    body_bytes: usize,
     strays: StrayWatch,
     backoff: Backoff,
     /// Leases in a row that came back empty although the board showed work.
@@ -84,6 +92,8 @@ impl<'a> Leasing<'a> {
             work,
             planner: Planner::default(),
             board: None,
+            reader: BoardReader::new(),
+            body_bytes: FIRST_BODY_BYTES,
             strays: StrayWatch::every(core.timing.lease_ttl),
             backoff: Backoff::up_to(core.timing.poll_interval),
             empty: Backoff::up_to(core.timing.poll_interval),
@@ -100,7 +110,8 @@ impl<'a> Leasing<'a> {
             return Ok(Next::Allowed);
         }
         self.core.give_back(self.core.slots.take_overdue());
-        let wanted = self.core.slots.wanted().min(MAX_LEASE);
+        let most = (MAX_LEASE_BYTES / self.body_bytes.max(1)).clamp(1, MAX_LEASE);
+        let wanted = self.core.slots.wanted().min(most);
         if wanted == 0 {
             return Ok(Next::SlotFreed);
         }
@@ -157,15 +168,16 @@ impl<'a> Leasing<'a> {
 
     async fn fresh_board(&mut self) -> Result<&Board, WorkerError> {
         let pauses = self.core.pauses.changes();
+        let fresh_for = self.reader.fresh_for;
         let is_fresh = |board: &Board| {
-            !board.pairs.is_empty() && board.read_at.elapsed() < BOARD_AGE && board.pauses_seen == pauses
+            !board.pairs.is_empty() && board.read_at.elapsed() < fresh_for && board.pauses_seen == pauses
         };
         if self.board.as_ref().is_some_and(is_fresh) {
             return Ok(self.board.as_ref().expect("it was there a line above"));
         }
         let read_at = Instant::now();
-        let entries = bounded(self.core.store.board(self.work.tenant.as_ref(), self.work.queues.as_deref()));
-        let entries = entries.await.map_err(|source| failed_to("read the board", source))?;
+        let entries = self.reader.read(self.core, self.work).await;
+        let entries = entries.map_err(|source| failed_to("read the board", source))?;
         let board = Board::sorted(entries, &self.core.routing.load(), &self.core.pauses, read_at);
         self.note_blocked(&board);
         self.worked();
@@ -183,7 +195,8 @@ impl<'a> Leasing<'a> {
     async fn lease(&mut self, wanted: usize) -> Result<Next, WorkerError> {
         let core = self.core;
         let pairs = self.board.as_ref().map(|board| board.pairs.as_slice()).unwrap_or_default();
-        let grants: Vec<Grant> = self.planner.plan(pairs, wanted as u32).into_iter().map(as_grant).collect();
+        let planned = self.planner.plan(pairs, wanted as u32);
+        let grants: Vec<Grant> = planned.into_iter().map(|grant| self.above_floors(grant)).collect();
         let (incarnation_id, leased_at) = (core.incarnation.id(), Instant::now());
         let leased = match bounded(core.store.lease_many(incarnation_id, &grants, wanted as u32)).await {
             Ok(leased) => leased,
@@ -198,6 +211,7 @@ impl<'a> Leasing<'a> {
         };
         core.metrics.leased(leased.len(), leased_at.elapsed());
         self.planner.note_leased(leased.iter().map(|job| (job.lane_id, job.priority)));
+        self.weigh(&leased);
         let (came, is_short) = (leased.len(), leased.len() < wanted);
         self.take(leased, incarnation_id, leased_at);
         if is_short {
@@ -206,7 +220,7 @@ impl<'a> Leasing<'a> {
         if came == 0 {
             // Jobs whose deadline has passed stand on the board and are never leased. Schedulers end them; where none
             // runs, nobody else would.
-            let ended = bounded(core.store.deadlines_end(MAX_LEASE as u32)).await;
+            let ended = bounded(core.store.deadlines_end(MAX_ENDED)).await;
             ended.map_err(|source| failed_to("end jobs whose deadline has passed", source))?;
             return Ok(Next::Rest(self.empty.rest()));
         }
@@ -217,6 +231,19 @@ impl<'a> Leasing<'a> {
             self.is_asleep = false;
         }
         Ok(Next::Again)
+    }
+
+    fn above_floors(&self, planned: PlannedGrant) -> Grant {
+        let PlannedGrant { lane_id, priority, limit } = planned;
+        Grant { lane_id, priority, limit, floors: self.reader.floors_of(lane_id, priority) }
+    }
+
+    /// Bodies of the next lease will weigh about what those of the last ones did.
+    fn weigh(&mut self, leased: &[LeasedJob]) {
+        if !leased.is_empty() {
+            let bytes = leased.iter().map(|job| job.body.len()).sum::<usize>() / leased.len();
+            self.body_bytes = (self.body_bytes + bytes).div_ceil(2).max(bytes);
+        }
     }
 
     fn take(&self, jobs: Vec<LeasedJob>, incarnation_id: IncarnationId, leased_at: Instant) {
@@ -256,6 +283,7 @@ impl<'a> Leasing<'a> {
             self.has_failed = true;
         }
         self.board = None;
+        self.reader.forget();
         Next::Rest(self.backoff.rest())
     }
 
@@ -270,8 +298,4 @@ impl<'a> Leasing<'a> {
 
 fn failed_to(doing: &'static str, source: StoreError) -> WorkerError {
     WorkerError::Store { doing, source }
-}
-
-fn as_grant(planned: PlannedGrant) -> Grant {
-    Grant { lane_id: planned.lane_id, priority: planned.priority, limit: planned.limit }
 }

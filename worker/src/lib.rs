@@ -14,6 +14,7 @@ mod attempt;
 mod backoff;
 mod beat;
 mod board;
+mod board_reader;
 mod call;
 mod clock;
 mod core;

@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod board;
 pub mod brake;
 pub mod classify;
+pub mod floors;
 pub mod price;
 pub mod rate_limit;
 pub mod retry;

@@ -18,7 +18,8 @@ impl Store {
         }
         let rows = sqlx::query!(
             r#"-- attempt_list
-            SELECT b.lease_id, b.generation, b.lease_no, b.incarnation_id, b.begun_at,
+            SELECT b.lease_id AS "lease_id!", b.generation AS "generation!", b.lease_no AS "lease_no!", b.incarnation_id AS "incarnation_id!",
+                   b.begun_at AS "begun_at!",
                    e.ended_at AS "ended_at?", e.outcome::text AS "outcome?", e.error_class AS "error_class?",
                    e.error_message AS "error_message?",
                    coalesce(l.status_code, e.status_code) AS status_code,

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use sluice_domain::{LaneId, ModelName, Priority, QueueName, TenantName};
+use chrono::{DateTime, Utc};
+use sluice_domain::{LaneId, LookBounds, LowestKeys, ModelName, PairFloors, Priority, QueueName, TenantName};
 
 use crate::{Store, StoreError};
 
@@ -34,39 +35,89 @@ pub struct Grant {
     pub priority: Priority,
     /// So many jobs at most.
     pub limit: u32,
+    /// Where to begin in its lines.
+    pub floors: PairFloors,
+}
+
+/// What one look at the board showed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BoardLook {
+    /// The pairs that may be leased from, with work now or later.
+    pub entries: Vec<BoardEntry>,
+    /// The lowest keys of all pairs: those that were named and those that were found, open to the caller or not.
+    pub lowest: Vec<(LaneId, Priority, LowestKeys)>,
+    /// Between which transactions the look was made; `None`: there were no pairs.
+    pub bounds: Option<LookBounds>,
 }
 
 impl Store {
-    /// Reads the board; `queues` and `tenant` narrow it to some.
+    /// Reads the board from the beginning; `queues` and `tenant` narrow it to some.
     pub async fn board(
         &self,
         tenant: Option<&TenantName>,
         queues: Option<&[QueueName]>,
     ) -> Result<Vec<BoardEntry>, StoreError> {
+        Ok(self.board_above(tenant, queues, &[]).await?.entries)
+    }
+
+    /// Reads the board above the floors of the `known` pairs, which stand in order; others are found and read from
+    /// their beginning.
+    pub async fn board_above(
+        &self,
+        tenant: Option<&TenantName>,
+        queues: Option<&[QueueName]>,
+        known: &[(LaneId, Priority, PairFloors)],
+    ) -> Result<BoardLook, StoreError> {
         let queues: Option<Vec<String>> = queues.map(|names| names.iter().map(ToString::to_string).collect());
+        let lanes: Vec<i64> = known.iter().map(|(lane, ..)| lane.0).collect();
+        let priorities: Vec<i16> = known.iter().map(|(_, priority, _)| i16::from(priority.get())).collect();
+        let returned: Vec<_> = known.iter().map(|(.., floors)| floors.returned).collect();
+        let fresh: Vec<_> = known.iter().map(|(.., floors)| floors.fresh).collect();
         let rows = sqlx::query!(
             r#"-- board_read
-            SELECT lane_id AS "lane_id!", tenant AS "tenant!", queue AS "queue!", model AS "model!",
-                   priority AS "priority!", age_ms, due_in_ms
-            FROM sluice.board($1, $2)"#,
+            SELECT lane_id AS "lane_id!", priority AS "priority!", is_open AS "is_open!", tenant AS "tenant!",
+                   queue AS "queue!", model AS "model!", returned_key, fresh_key, read_at AS "read_at!",
+                   oldest_xid AS "oldest_xid!", next_xid AS "next_xid!"
+            FROM sluice.board($1, $2, $3, $4, $5, $6)"#,
             tenant.map(TenantName::as_str),
             queues.as_deref() as _,
+            &lanes,
+            &priorities,
+            &returned as _,
+            &fresh as _,
         )
         .fetch_all(&self.pool)
         .await?;
-        rows.into_iter()
-            .map(|row| {
-                Ok(BoardEntry {
+        // The transactions are those of the whole look: the oldest of its beginning, the next of its end.
+        let bounds = rows.first().zip(rows.last()).map(|(first, last)| LookBounds {
+            read_at: first.read_at,
+            oldest_xid: first.oldest_xid as u64,
+            next_xid: last.next_xid as u64,
+        });
+        let mut look = BoardLook { entries: Vec::new(), lowest: Vec::with_capacity(rows.len()), bounds };
+        for row in rows {
+            let priority = Priority::new(i64::from(row.priority))
+                .map_err(|error| StoreError::UnknownValue(error.to_string()))?;
+            let lowest = LowestKeys { returned: row.returned_key, fresh: row.fresh_key };
+            look.lowest.push((LaneId(row.lane_id), priority, lowest));
+            let first = [lowest.returned, lowest.fresh].into_iter().flatten().min();
+            if let Some(first) = first.filter(|_| row.is_open) {
+                look.entries.push(BoardEntry {
                     lane_id: LaneId(row.lane_id),
                     tenant: TenantName::from_stored(row.tenant),
                     queue: QueueName::from_stored(row.queue),
                     model: ModelName::from_stored(row.model),
-                    priority: Priority::new(i64::from(row.priority))
-                        .map_err(|error| StoreError::UnknownValue(error.to_string()))?,
-                    age: row.age_ms.map(|ms| Duration::from_millis(ms.max(0) as u64)),
-                    due_in: row.due_in_ms.map(|ms| Duration::from_millis(ms.max(0) as u64)),
-                })
-            })
-            .collect()
+                    priority,
+                    age: since(first, row.read_at),
+                    due_in: since(row.read_at, first).filter(|wait| !wait.is_zero()),
+                });
+            }
+        }
+        Ok(look)
     }
+}
+
+/// From one time to a later one.
+fn since(earlier: DateTime<Utc>, later: DateTime<Utc>) -> Option<Duration> {
+    (later - earlier).to_std().ok()
 }

@@ -29,7 +29,7 @@ impl Store {
     pub async fn job_standing(&self, job: JobId) -> Result<Option<JobStanding>, StoreError> {
         let row = sqlx::query!(
             r#"-- job_standing
-            SELECT r.key AS run_at, r.key <= clock_timestamp() AS "is_due!", q.paused_at AS "paused_at?",
+            SELECT r.key AS "run_at!", r.key <= clock_timestamp() AS "is_due!", q.paused_at AS "paused_at?",
                    (SELECT count(*) FROM (
                         SELECT FROM sluice.ready o
                         WHERE o.lane_id = r.lane_id AND o.key <= clock_timestamp()
@@ -38,7 +38,7 @@ impl Store {
                         LIMIT $2) b) AS "jobs_before!",
                    (SELECT count(*) FROM sluice.incarnations i
                     WHERE i.dead_at IS NULL AND NOT i.is_draining) AS "workers_alive!"
-            FROM sluice.ready r
+            FROM sluice.queued r
             JOIN sluice.jobs j ON j.id = r.job_id
             LEFT JOIN sluice.queues q ON q.tenant = j.tenant AND q.name = j.queue
             WHERE r.job_id = $1"#,

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 use uuid::Uuid;
 
 use sluice_domain::{
-    ApiPath, IdempotencyKey, JobError, JobFilter, JobId, JobResult, JobState, JobView, LaneId, ModelName,
-    NanoUsd, OnUnknown, PageCursor, Priority, QueueName, Tags, TenantName, Usage,
+    ApiPath, IdempotencyKey, JobError, JobFilter, JobId, JobResult, JobState, JobView, ModelName, NanoUsd,
+    OnUnknown, PageCursor, Priority, QueueName, Tags, TenantName, Usage,
 };
 
 use crate::{Store, StoreError};
@@ -39,7 +40,7 @@ impl Store {
         let rows = sqlx::query_as!(
             JobRow,
             r#"-- job_details_read
-            SELECT id AS "id!", tenant AS "tenant!", queue AS "queue!", lane_id AS "lane_id!", path AS "path!",
+            SELECT id AS "id!", tenant AS "tenant!", queue AS "queue!", path AS "path!",
                    model AS "model!", state::text AS "state!", hold_reason::text AS hold_reason,
                    priority AS "priority!", tries AS "tries!", crashes AS "crashes!", max_attempts,
                    generation AS "generation!", run_at, created_at AS "created_at!", started_at, finished_at,
@@ -94,7 +95,7 @@ impl Store {
             SELECT i.id AS "id!"
             FROM unnest($1::uuid[]) AS i(id)
             WHERE EXISTS (SELECT FROM sluice.done d WHERE d.job_id = i.id)
-              AND NOT EXISTS (SELECT FROM sluice.ready r WHERE r.job_id = i.id)
+              AND NOT EXISTS (SELECT FROM sluice.queued r WHERE r.job_id = i.id)
               AND NOT EXISTS (SELECT FROM sluice.running r WHERE r.job_id = i.id)
               AND NOT EXISTS (SELECT FROM sluice.held h WHERE h.job_id = i.id)
             LIMIT 1000000"#,
@@ -140,7 +141,6 @@ struct JobRow {
     id: Uuid,
     tenant: String,
     queue: String,
-    lane_id: i64,
     path: String,
     model: String,
     state: String,
@@ -150,11 +150,11 @@ struct JobRow {
     crashes: i16,
     max_attempts: Option<i16>,
     generation: i32,
-    run_at: Option<chrono::DateTime<chrono::Utc>>,
-    created_at: chrono::DateTime<chrono::Utc>,
-    started_at: Option<chrono::DateTime<chrono::Utc>>,
-    finished_at: Option<chrono::DateTime<chrono::Utc>>,
-    deadline: Option<chrono::DateTime<chrono::Utc>>,
+    run_at: Option<DateTime<Utc>>,
+    created_at: DateTime<Utc>,
+    started_at: Option<DateTime<Utc>>,
+    finished_at: Option<DateTime<Utc>>,
+    deadline: Option<DateTime<Utc>>,
     hold_on_unknown: bool,
     idempotency_key: Option<String>,
     tags: Json<BTreeMap<String, String>>,
@@ -209,7 +209,6 @@ impl JobRow {
             id: JobId::from_uuid(self.id),
             tenant: TenantName::from_stored(self.tenant),
             queue: QueueName::from_stored(self.queue),
-            lane_id: LaneId(self.lane_id),
             path: ApiPath::from_stored(self.path),
             model: ModelName::from_stored(self.model),
             state,

@@ -10,8 +10,8 @@ use sluice_domain::{
 use crate::{Grant, Store, StoreError};
 
 impl Store {
-    /// Leases at most `limit` jobs of the granted pairs, in the order of the grants; each gets its *begun* row on the
-    /// ledger in the same statement. A dead incarnation gets [`StoreError::IncarnationDead`].
+    /// Leases at most `limit` jobs of the granted pairs, in the order of the grants; each stands on the *begun* half of
+    /// the ledger by the same statement. A dead incarnation gets [`StoreError::IncarnationDead`].
     pub async fn lease_many(
         &self,
         incarnation: IncarnationId,
@@ -22,6 +22,8 @@ impl Store {
         let priorities: Vec<i16> = grants.iter().map(|grant| i16::from(grant.priority.get())).collect();
         let limits: Vec<i32> =
             grants.iter().map(|grant| i32::try_from(grant.limit).unwrap_or(i32::MAX)).collect();
+        let returned: Vec<_> = grants.iter().map(|grant| grant.floors.returned).collect();
+        let fresh: Vec<_> = grants.iter().map(|grant| grant.floors.fresh).collect();
         let rows = sqlx::query!(
             r#"-- job_lease_many
             SELECT job_id AS "job_id!", lease_id AS "lease_id!", lane_id AS "lane_id!", generation AS "generation!",
@@ -29,12 +31,14 @@ impl Store {
                    max_attempts, hold_on_unknown AS "hold_on_unknown!", priority AS "priority!",
                    tenant AS "tenant!", queue AS "queue!", model AS "model!", path AS "path!", deadline_in_ms,
                    waited_ms AS "waited_ms!", traceparent, body AS "body!"
-            FROM sluice.lease($1, $2, $3, $4, $5)"#,
+            FROM sluice.lease($1, $2, $3, $4, $5, $6, $7)"#,
             incarnation.as_uuid(),
             &lanes,
             &priorities,
             &limits,
             i32::try_from(limit).unwrap_or(i32::MAX),
+            &returned as _,
+            &fresh as _,
         )
         .fetch_all(&self.pool)
         .await?;

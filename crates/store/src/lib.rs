@@ -25,9 +25,10 @@ mod queues;
 mod replay;
 mod settle;
 mod submit;
+mod submit_connection;
 
 pub use beat::{BeatConnection, BeatReply, WorkerLoad};
-pub use board::{BoardEntry, Grant};
+pub use board::{BoardEntry, BoardLook, Grant};
 pub use cancel::{CancelOutcome, ReleaseOutcome};
 pub use configuration::AppliedConfiguration;
 pub use connect::{Store, StoreOptions};
@@ -43,3 +44,4 @@ pub use migrate::{MigrationReport, SchemaState};
 pub use pauses::{Pause, PausedKind};
 pub use replay::ReplayOutcome;
 pub use submit::MAX_SUBMIT_BATCH;
+pub use submit_connection::SubmitConnection;

@@ -1,8 +1,10 @@
 //! Submitting jobs.
 
-use sqlx::types::Json;
+use std::time::Duration;
 
-use sluice_domain::{Conflict, JobId, NewJob, OnUnknown, SubmitOutcome};
+use sqlx::{postgres::PgConnection, types::Json};
+
+use sluice_domain::{Conflict, IdempotencyKey, JobId, NewJob, OnUnknown, SubmitOutcome};
 
 use crate::{Store, StoreError};
 
@@ -31,11 +33,11 @@ impl Store {
     /// outcomes stand in the order of the jobs. Where another's uncommitted key is in the way, the jobs are stored one
     /// by one, so that only the ones with that key are refused.
     pub async fn submit_many(&self, jobs: &[NewJob]) -> Result<Vec<SubmitOutcome>, StoreError> {
-        match self.submit_batch(jobs, KEY_WAIT_MS).await {
+        match self.submit_batch_on_pool(jobs, KEY_WAIT_MS).await {
             Err(error) if error.sql_state().as_deref() == Some(LOCK_NOT_AVAILABLE) => {
                 let mut outcomes = Vec::with_capacity(jobs.len());
                 for job in jobs {
-                    let alone = self.submit_batch(std::slice::from_ref(job), SHORT_KEY_WAIT_MS);
+                    let alone = self.submit_batch_on_pool(std::slice::from_ref(job), SHORT_KEY_WAIT_MS);
                     outcomes.push(match alone.await {
                         Ok(outcome) => outcome[0],
                         Err(error) if error.sql_state().as_deref() == Some(LOCK_NOT_AVAILABLE) => {
@@ -50,7 +52,17 @@ impl Store {
         }
     }
 
-    async fn submit_batch(
+    /// Stores at most [`MAX_SUBMIT_BATCH`] jobs in one statement, as [`Self::submit_many`] does, but waits only so long
+    /// for a key that another transaction holds uncommitted. `None`: a key was in the way, and nothing was stored.
+    pub async fn submit_many_if_keys_free(
+        &self,
+        jobs: &[NewJob],
+        key_wait: Duration,
+    ) -> Result<Option<Vec<SubmitOutcome>>, StoreError> {
+        none_if_key_held(self.submit_batch_on_pool(jobs, as_key_wait_ms(key_wait)).await)
+    }
+
+    async fn submit_batch_on_pool(
         &self,
         jobs: &[NewJob],
         key_wait_ms: i32,
@@ -58,48 +70,69 @@ impl Store {
         if jobs.is_empty() {
             return Ok(Vec::new());
         }
-        let rows = sqlx::query!(
-            r#"-- job_submit_batch
+        let mut connection = self.pool.acquire().await?;
+        submit_batch(&mut connection, jobs, key_wait_ms).await
+    }
+}
+
+/// To Postgres, a wait of 0 is one without end.
+pub(crate) fn as_key_wait_ms(key_wait: Duration) -> i32 {
+    i32::try_from(key_wait.as_millis()).unwrap_or(KEY_WAIT_MS).max(1)
+}
+
+/// `None` where another transaction held one of the keys for too long.
+pub(crate) fn none_if_key_held<T>(outcomes: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    match outcomes {
+        Err(error) if error.sql_state().as_deref() == Some(LOCK_NOT_AVAILABLE) => Ok(None),
+        outcomes => outcomes.map(Some),
+    }
+}
+
+/// The statement itself, for at least one job.
+pub(crate) async fn submit_batch(
+    connection: &mut PgConnection,
+    jobs: &[NewJob],
+    key_wait_ms: i32,
+) -> Result<Vec<SubmitOutcome>, StoreError> {
+    let rows = sqlx::query!(
+        r#"-- job_submit_batch
             SELECT ordinal AS "ordinal!", job_id AS "job_id!", verdict AS "verdict!"
             FROM sluice.submit_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"#,
-            &column(jobs, |job| job.id.as_uuid()),
-            &column(jobs, |job| job.tenant.to_string()),
-            &column(jobs, |job| job.queue.to_string()),
-            &column(jobs, |job| job.model.to_string()),
-            &column(jobs, |job| job.path.to_string()),
-            &column(jobs, |job| i16::from(job.priority.get())),
-            &column(jobs, |job| job.idempotency_key.as_ref().map(ToString::to_string)) as _,
-            &column(jobs, |job| job.run_at) as _,
-            &column(jobs, |job| job.deadline) as _,
-            &column(jobs, |job| job.max_attempts.map(|most| most as i16)) as _,
-            &column(jobs, |job| job.on_unknown == OnUnknown::Hold),
-            &column(jobs, |job| Json(job.tags.pairs())) as _,
-            &column(jobs, |job| job.traceparent.as_deref()) as _,
-            &column(jobs, |job| job.body.as_slice()) as _,
-            key_wait_ms,
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        let mut outcomes = vec![None; jobs.len()];
-        for row in rows {
-            let id = JobId::from_uuid(row.job_id);
-            let outcome = match row.verdict.as_str() {
-                "created" => SubmitOutcome::Created(id),
-                "existing" => SubmitOutcome::Existing(id),
-                "other_content" => SubmitOutcome::Conflict(Conflict::OtherContent(id)),
-                other => return Err(StoreError::UnknownValue(format!("submit verdict {other}"))),
-            };
-            if let Some(slot) = outcomes.get_mut(row.ordinal as usize - 1) {
-                *slot = Some(outcome);
-            }
+        &column(jobs, |job| job.id.as_uuid()),
+        &column(jobs, |job| job.tenant.as_str()) as _,
+        &column(jobs, |job| job.queue.as_str()) as _,
+        &column(jobs, |job| job.model.as_str()) as _,
+        &column(jobs, |job| job.path.as_str()) as _,
+        &column(jobs, |job| i16::from(job.priority.get())),
+        &column(jobs, |job| job.idempotency_key.as_ref().map(IdempotencyKey::as_str)) as _,
+        &column(jobs, |job| job.run_at) as _,
+        &column(jobs, |job| job.deadline) as _,
+        &column(jobs, |job| job.max_attempts.map(|most| most as i16)) as _,
+        &column(jobs, |job| job.on_unknown == OnUnknown::Hold),
+        &column(jobs, |job| Json(job.tags.pairs())) as _,
+        &column(jobs, |job| job.traceparent.as_deref()) as _,
+        &column(jobs, |job| job.body.as_slice()) as _,
+        key_wait_ms,
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut outcomes = vec![None; jobs.len()];
+    for row in rows {
+        let id = JobId::from_uuid(row.job_id);
+        let outcome = match row.verdict.as_str() {
+            "created" => SubmitOutcome::Created(id),
+            "existing" => SubmitOutcome::Existing(id),
+            "other_content" => SubmitOutcome::Conflict(Conflict::OtherContent(id)),
+            other => return Err(StoreError::UnknownValue(format!("submit verdict {other}"))),
+        };
+        if let Some(slot) = outcomes.get_mut(row.ordinal as usize - 1) {
+            *slot = Some(outcome);
         }
-        outcomes
-            .into_iter()
-            .map(|outcome| {
-                outcome.ok_or_else(|| StoreError::UnknownValue("a submit without answer".to_owned()))
-            })
-            .collect()
     }
+    outcomes
+        .into_iter()
+        .map(|outcome| outcome.ok_or_else(|| StoreError::UnknownValue("a submit without answer".to_owned())))
+        .collect()
 }
 
 /// One column of a batch, as the statement's array.

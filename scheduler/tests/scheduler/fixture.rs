@@ -6,7 +6,7 @@ use reqwest::{Client, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use sluice_domain::{
     CallId, Decision, ErrorClass, HoldReason, IncarnationId, JobId, LeasedJob, NanoUsd, NewJob, Outcome,
-    Settlement, StoredAnswer, TenantName, UpstreamUse, Usage,
+    PairFloors, Settlement, StoredAnswer, TenantName, UpstreamUse, Usage,
 };
 use sluice_scheduler::{Server, ServerHandle, ServerOptions};
 use sluice_store::{Doorbell, Grant, NewIncarnation, Store};
@@ -94,7 +94,12 @@ impl Fixture {
         let grants: Vec<Grant> = board
             .into_iter()
             .filter(|entry| entry.age.is_some())
-            .map(|entry| Grant { lane_id: entry.lane_id, priority: entry.priority, limit: 1 })
+            .map(|entry| Grant {
+                lane_id: entry.lane_id,
+                priority: entry.priority,
+                limit: 1,
+                floors: PairFloors::default(),
+            })
             .collect();
         self.store.lease_many(incarnation, &grants, 1).await.unwrap().pop().expect("a job to lease")
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sluice_domain::{JobState, Outcome, QueueName};
+use sluice_domain::{JobState, Outcome, PairFloors, QueueName};
 use sluice_store::Grant;
 use sluice_testkit::{job, wait_until};
 use sluice_worker::Worker;
@@ -52,7 +52,7 @@ async fn a_lease_whose_answer_never_arrived_is_given_back() {
     let mut options = world.options();
     options.timing.lease_ttl = Duration::from_secs(1);
     // So long that the worker is not faster than this test.
-    options.timing.poll_interval = Duration::from_secs(2);
+    options.timing.poll_interval = Duration::from_secs(5);
     let handle = Worker::start(options).await.unwrap();
     wait_until("the worker to sleep", SOON, async || {
         world.store.workers().await.unwrap().iter().any(|worker| worker.is_asleep)
@@ -60,7 +60,8 @@ async fn a_lease_whose_answer_never_arrived_is_given_back() {
     .await;
     let id = world.submit(job().build()).await;
     let entry = world.store.board(None, None).await.unwrap().remove(0);
-    let grant = Grant { lane_id: entry.lane_id, priority: entry.priority, limit: 1 };
+    let floors = PairFloors::default();
+    let grant = Grant { lane_id: entry.lane_id, priority: entry.priority, limit: 1, floors };
     // As if the worker had asked and the answer were lost.
     let leased = world.store.lease_many(handle.incarnation_id(), &[grant], 1).await.unwrap();
     assert_eq!(leased.len(), 1);

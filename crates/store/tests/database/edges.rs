@@ -32,9 +32,12 @@ async fn refused(f: &Fixture, statement: &'static str) {
 }
 
 #[tokio::test]
-async fn a_queued_job_stands_nowhere_else() {
+async fn a_job_that_came_back_stands_nowhere_else() {
     let f = Fixture::new().await;
+    let worker = f.incarnation().await;
     f.submit(&job().build()).await;
+    let leased = f.lease_one(worker).await;
+    f.store.lease_hand_back_many(worker, &[(leased.job_id, leased.lease_id)]).await.unwrap();
     refused(&f, COPY_READY_TO_RUNNING).await;
     refused(&f, COPY_READY_TO_HELD).await;
 }
@@ -58,8 +61,12 @@ async fn an_ended_generation_never_lives_again_and_never_changes() {
     f.store.settle_many(&[success(worker, &leased, b"{}")]).await.unwrap();
     refused(&f, REVIVE).await;
     refused(&f, END_TWICE).await;
-    for table in ["jobs", "done", "attempts_begun", "attempts_ended"] {
-        let column = if table == "jobs" { "tenant" } else { "lease_no" };
+    for table in ["jobs", "done", "ledger_begun", "ledger_ended"] {
+        let column = match table {
+            "jobs" => "tenant",
+            "ledger_begun" => "begun_at",
+            _ => "lease_no",
+        };
         let statement = format!("UPDATE sluice.{table} SET {column} = {column}");
         let error = sqlx::query(sqlx::AssertSqlSafe(statement)).execute(f.database.pool()).await;
         assert!(error.unwrap_err().to_string().contains("never changed"), "{table}");

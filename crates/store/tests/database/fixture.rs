@@ -1,10 +1,10 @@
 //! A store on a database of its own, and a worker's part played by hand.
 
 use sluice_domain::{
-    CallId, Decision, IncarnationId, JobId, JobState, LeasedJob, NanoUsd, NewJob, Outcome, Settlement,
-    StoredAnswer, SubmitOutcome, TenantName, UpstreamUse, Usage,
+    CallId, Decision, IncarnationId, JobId, JobState, LeasedJob, NanoUsd, NewJob, Outcome, PairFloors,
+    Settlement, StoredAnswer, SubmitOutcome, TenantName, UpstreamUse, Usage,
 };
-use sluice_store::{Bodies, Grant, NewIncarnation, Store};
+use sluice_store::{BoardEntry, Bodies, Grant, NewIncarnation, Store};
 use sluice_testkit::TestDatabase;
 
 pub struct Fixture {
@@ -41,15 +41,18 @@ impl Fixture {
         }
     }
 
+    /// A grant of so many jobs of a pair, from the beginning of its lines.
+    pub fn grant(&self, entry: &BoardEntry, limit: u32) -> Grant {
+        let (lane_id, priority) = (entry.lane_id, entry.priority);
+        Grant { lane_id, priority, limit, floors: PairFloors::default() }
+    }
+
     /// Leases everything that the board shows.
     pub async fn lease(&self, incarnation: IncarnationId, limit: u32) -> Vec<LeasedJob> {
         let board = self.store.board(None, None).await.unwrap();
         let mut entries: Vec<_> = board.into_iter().filter(|entry| entry.age.is_some()).collect();
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.priority));
-        let grants: Vec<Grant> = entries
-            .iter()
-            .map(|entry| Grant { lane_id: entry.lane_id, priority: entry.priority, limit })
-            .collect();
+        let grants: Vec<Grant> = entries.iter().map(|entry| self.grant(entry, limit)).collect();
         self.store.lease_many(incarnation, &grants, limit).await.unwrap()
     }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use sluice_domain::{JobState, QueueName};
+use sluice_domain::{IncarnationId, JobState, PairFloors, QueueName};
 use sluice_store::StoreError;
 use sluice_testkit::job;
 use sqlx::Acquire;
@@ -58,10 +58,7 @@ async fn a_paused_queue_gives_nothing_until_it_is_resumed() {
     f.store.queue_pause(&f.tenant, &queue).await.unwrap();
     assert!(f.store.board(None, None).await.unwrap().is_empty());
     // Also for a worker that read the board before the pause.
-    let grants: Vec<_> = seen
-        .iter()
-        .map(|entry| sluice_store::Grant { lane_id: entry.lane_id, priority: entry.priority, limit: 1 })
-        .collect();
+    let grants: Vec<_> = seen.iter().map(|entry| f.grant(&entry, 1)).collect();
     assert!(f.store.lease_many(worker, &grants, 1).await.unwrap().is_empty());
     assert!(f.store.queue_resume(&f.tenant, &queue).await.unwrap());
     assert_eq!(f.lease_one(worker).await.job_id, id);
@@ -74,7 +71,7 @@ async fn the_dead_lease_nothing() {
     f.submit(&job().build()).await;
     let board = f.store.board(None, None).await.unwrap();
     f.store.incarnation_end(worker).await.unwrap();
-    let grants = [sluice_store::Grant { lane_id: board[0].lane_id, priority: board[0].priority, limit: 1 }];
+    let grants = [f.grant(&board[0], 1)];
     let refused = f.store.lease_many(worker, &grants, 1).await;
     assert!(matches!(refused, Err(StoreError::IncarnationDead)), "{refused:?}");
 }
@@ -154,4 +151,50 @@ async fn a_plan_made_while_the_line_was_short_reads_no_more_of_a_long_one() {
         .unwrap();
     assert!(read < 500, "{read} rows of ready were read for 50 leases");
     transaction.rollback().await.unwrap();
+}
+
+/// How many pages of `ready` a lease of one job touches.
+async fn read_for_one_lease(f: &Fixture, worker: IncarnationId, floors: PairFloors) -> i64 {
+    let entry = f.store.board(None, None).await.unwrap().remove(0);
+    let mut session = f.database.pool().begin().await.unwrap();
+    let hits = "SELECT pg_stat_get_xact_blocks_hit('sluice.ready'::regclass)";
+    // What earlier transactions of the session touched may not have been counted off yet.
+    let before: i64 = sqlx::query_scalar(hits).fetch_one(&mut *session).await.unwrap();
+    let statement = "SELECT FROM sluice.lease($1, ARRAY[$2::bigint], ARRAY[$3::smallint], ARRAY[1], 1, ARRAY[$4::timestamptz],
+                     ARRAY[$5::timestamptz])";
+    let leased = sqlx::query(statement)
+        .bind(worker.as_uuid())
+        .bind(entry.lane_id.0)
+        .bind(i16::from(entry.priority.get()))
+        .bind(floors.returned)
+        .bind(floors.fresh)
+        .fetch_all(&mut *session)
+        .await
+        .unwrap();
+    assert_eq!(leased.len(), 1);
+    let after: i64 = sqlx::query_scalar(hits).fetch_one(&mut *session).await.unwrap();
+    session.rollback().await.unwrap();
+    after - before
+}
+
+#[tokio::test]
+async fn a_lease_above_the_floor_walks_over_nothing_that_was_leased_before() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    for _ in 0..6 {
+        f.store.submit_many(&job().times(1_000)).await.unwrap();
+    }
+    // Whatever is deleted from now on stays where it lies.
+    let mut holder = f.database.pool().begin().await.unwrap();
+    sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").execute(&mut *holder).await.unwrap();
+    sqlx::query("SELECT count(*) FROM sluice.ready").execute(&mut *holder).await.unwrap();
+    for _ in 0..5 {
+        assert_eq!(f.lease(worker, 1_000).await.len(), 1_000);
+    }
+    let (_, _, lowest) = f.store.board_above(None, None, &[]).await.unwrap().lowest.remove(0);
+    let floors = PairFloors { returned: lowest.returned, fresh: lowest.fresh };
+    let above = read_for_one_lease(&f, worker, floors).await;
+    let from_the_beginning = read_for_one_lease(&f, worker, PairFloors::default()).await;
+    assert!(above * 5 < from_the_beginning, "{above} pages above the floor, {from_the_beginning} without");
+    holder.rollback().await.unwrap();
 }

@@ -20,7 +20,7 @@ async fn old_week(f: &Fixture) -> uuid::Uuid {
     .await
     .unwrap();
     let (from, to, name): (uuid::Uuid, uuid::Uuid, String) = (row.get(0), row.get(1), row.get(2));
-    for parent in ["jobs", "done", "attempts_begun", "attempts_ended", "late_results"] {
+    for parent in ["jobs", "done", "ledger_begun", "ledger_ended", "late_results"] {
         let statement = format!(
             "CREATE TABLE sluice.{parent}_{name} PARTITION OF sluice.{parent} FOR VALUES FROM ('{from}') TO ('{to}')"
         );

@@ -44,8 +44,8 @@ async fn the_submitter_uses_the_public_functions_and_nothing_else() {
         "running",
         "held",
         "done",
-        "attempts_begun",
-        "attempts_ended",
+        "ledger_begun",
+        "ledger_ended",
         "late_results",
         "incarnations",
         "queues",
@@ -57,6 +57,9 @@ async fn the_submitter_uses_the_public_functions_and_nothing_else() {
     ] {
         denied(&mut session, &format!("SELECT FROM sluice.{table}")).await;
         denied(&mut session, &format!("DELETE FROM sluice.{table}")).await;
+    }
+    for view in ["attempts_begun", "attempts_ended", "queued"] {
+        denied(&mut session, &format!("SELECT FROM sluice.{view}")).await;
     }
     denied(&mut session, "SELECT sluice.lease(gen_random_uuid(), '{}', '{}', '{}', 1)").await;
     denied(&mut session, "SELECT sluice.cancel_job('other', gen_random_uuid())").await;

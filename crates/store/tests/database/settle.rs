@@ -179,7 +179,7 @@ async fn lose_lease(f: &Fixture) {
         "WITH gone AS (DELETE FROM sluice.running RETURNING *)
          INSERT INTO sluice.ready SELECT lane_id, priority, 0, clock_timestamp(), job_id, generation, lease_no - 1,
              tries, crashes, refusals, hold_on_unknown, deadline FROM gone",
-        "DELETE FROM sluice.attempts_begun",
+        "DELETE FROM sluice.ledger_begun",
     ] {
         sqlx::query(statement).execute(f.database.pool()).await.unwrap();
     }

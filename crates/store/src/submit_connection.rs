@@ -1,0 +1,80 @@
+//! A connection of the pool that is kept between statements, for a task that submits again and again.
+//!
+//! Taking a connection from the pool and giving it back costs up to two round trips, nearly as much as a small submit.
+//! A connection is kept only while its statements succeed, and its holder lets go of it when there is nothing to do.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::{
+    pool::PoolConnection,
+    postgres::{PgPool, Postgres},
+};
+
+use sluice_domain::{JobId, NewJob, SubmitOutcome};
+
+use crate::{
+    Store, StoreError,
+    submit::{as_key_wait_ms, none_if_key_held, submit_batch},
+};
+
+/// A connection for one task. A call that is dropped half way loses the connection, and the next one takes another.
+#[derive(Debug)]
+pub struct SubmitConnection {
+    pool: PgPool,
+    kept: Option<PoolConnection<Postgres>>,
+}
+
+impl Store {
+    /// A connection to submit over, which is taken at the first statement.
+    pub fn submit_connection(&self) -> SubmitConnection {
+        SubmitConnection { pool: self.pool.clone(), kept: None }
+    }
+}
+
+impl SubmitConnection {
+    /// As [`Store::submit_many_if_keys_free`], for at least one job.
+    pub async fn submit_many_if_keys_free(
+        &mut self,
+        jobs: &[NewJob],
+        key_wait: Duration,
+    ) -> Result<Option<Vec<SubmitOutcome>>, StoreError> {
+        let mut connection = self.take().await?;
+        let outcomes = submit_batch(&mut connection, jobs, as_key_wait_ms(key_wait)).await;
+        self.keep_unless_broken(connection, outcomes.as_ref().err());
+        none_if_key_held(outcomes)
+    }
+
+    /// When a job was submitted: the same moment for all jobs of one statement.
+    pub async fn job_created_at(&mut self, id: JobId) -> Result<Option<DateTime<Utc>>, StoreError> {
+        let mut connection = self.take().await?;
+        let created_at = sqlx::query_scalar!(
+            "-- job_created_at\nSELECT created_at FROM sluice.jobs WHERE id = $1",
+            id.as_uuid(),
+        )
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(StoreError::from);
+        self.keep_unless_broken(connection, created_at.as_ref().err());
+        created_at
+    }
+
+    /// Gives the connection back to the pool.
+    pub fn rest(&mut self) {
+        self.kept = None;
+    }
+
+    async fn take(&mut self) -> Result<PoolConnection<Postgres>, StoreError> {
+        match self.kept.take() {
+            Some(kept) => Ok(kept),
+            None => Ok(self.pool.acquire().await?),
+        }
+    }
+
+    /// What is not kept goes back to the pool, which tests it.
+    fn keep_unless_broken(&mut self, connection: PoolConnection<Postgres>, error: Option<&StoreError>) {
+        if !error.is_some_and(StoreError::is_unavailable) {
+            self.kept = Some(connection);
+        }
+    }
+}

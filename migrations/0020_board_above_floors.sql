@@ -1,0 +1,107 @@
+-- The board above floors, with what its reader needs to raise them.
+
+-- Between pairs whose floors are known, a loose index scan finds those that are not: one probe an entry. What lies dead
+-- below a known floor is not walked again.
+CREATE FUNCTION sluice.board(
+    p_tenant text, p_queues text[], p_lanes bigint[], p_priorities smallint[], p_returned_floors timestamptz[],
+    p_fresh_floors timestamptz[])
+    RETURNS TABLE (lane_id bigint, priority smallint, is_open boolean, tenant text, queue text, model text,
+                   returned_key timestamptz, fresh_key timestamptz, read_at timestamptz, oldest_xid bigint,
+                   next_xid bigint)
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, sluice, pg_temp
+    SET enable_hashjoin = off
+    SET enable_mergejoin = off
+    SET enable_seqscan = off
+    SET enable_bitmapscan = off
+    SET plan_cache_mode = force_generic_plan
+    SET jit = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    -- The clock and the oldest transaction before anything is read, the next transaction after: the bounds hold for
+    -- each of the reads between.
+    v_now timestamptz := clock_timestamp();
+    v_oldest bigint := pg_snapshot_xmin(pg_current_snapshot())::text::bigint;
+    v_lane bigint := -9223372036854775808;
+    v_priority smallint := -1;
+    v_at integer := 1;
+    v_count integer := coalesce(cardinality(p_lanes), 0);
+    v_returned_floor timestamptz;
+    v_fresh_floor timestamptz;
+    v_known record;
+BEGIN
+    LOOP
+        IF v_at <= v_count THEN
+            SELECT r.lane_id, r.priority INTO v_lane, v_priority
+            FROM sluice.ready r
+            WHERE (r.lane_id, r.priority) > (v_lane, v_priority)
+              AND (r.lane_id, r.priority) < (p_lanes[v_at], p_priorities[v_at])
+            ORDER BY r.lane_id, r.priority
+            LIMIT 1;
+        ELSE
+            SELECT r.lane_id, r.priority INTO v_lane, v_priority
+            FROM sluice.ready r
+            WHERE (r.lane_id, r.priority) > (v_lane, v_priority)
+            ORDER BY r.lane_id, r.priority
+            LIMIT 1;
+        END IF;
+        v_returned_floor := '-infinity';
+        v_fresh_floor := '-infinity';
+        IF NOT FOUND THEN
+            EXIT WHEN v_at > v_count;
+            v_lane := p_lanes[v_at];
+            v_priority := p_priorities[v_at];
+            -- A floor that lies ahead of the clock comes from before the clock was set back.
+            IF p_returned_floors[v_at] <= v_now THEN
+                v_returned_floor := p_returned_floors[v_at];
+            END IF;
+            IF p_fresh_floors[v_at] <= v_now THEN
+                v_fresh_floor := p_fresh_floors[v_at];
+            END IF;
+            v_at := v_at + 1;
+        END IF;
+
+        SELECT l.tenant, l.queue, l.model, q.paused_at INTO v_known
+        FROM sluice.lanes l
+        LEFT JOIN sluice.queues q ON q.tenant = l.tenant AND q.name = l.queue
+        WHERE l.id = v_lane;
+        IF NOT FOUND THEN
+            INSERT INTO sluice.lanes (id, tenant, queue, model)
+            SELECT j.lane_id, j.tenant, j.queue, j.model
+            FROM (SELECT r.job_id FROM sluice.ready r WHERE r.lane_id = v_lane LIMIT 1) r
+            CROSS JOIN LATERAL (SELECT * FROM sluice.jobs j WHERE j.id = r.job_id LIMIT 1) j
+            ON CONFLICT DO NOTHING;
+            SELECT l.tenant, l.queue, l.model, q.paused_at INTO v_known
+            FROM sluice.lanes l
+            LEFT JOIN sluice.queues q ON q.tenant = l.tenant AND q.name = l.queue
+            WHERE l.id = v_lane;
+            CONTINUE WHEN NOT FOUND;
+        END IF;
+
+        lane_id := v_lane;
+        priority := v_priority;
+        is_open := v_known.paused_at IS NULL
+            AND (p_queues IS NULL OR v_known.queue = ANY (p_queues))
+            -- A run's own queue is worked only by whoever names it.
+            AND (p_queues IS NOT NULL OR v_known.queue NOT LIKE 'run:%')
+            AND (p_tenant IS NULL OR v_known.tenant = p_tenant);
+        tenant := v_known.tenant;
+        queue := v_known.queue;
+        model := v_known.model;
+        SELECT r.key INTO returned_key FROM sluice.ready r
+        WHERE r.lane_id = v_lane AND r.priority = v_priority AND r.line = 0 AND r.key >= v_returned_floor
+        ORDER BY r.key LIMIT 1;
+        SELECT r.key INTO fresh_key FROM sluice.ready r
+        WHERE r.lane_id = v_lane AND r.priority = v_priority AND r.line = 1 AND r.key >= v_fresh_floor
+        ORDER BY r.key LIMIT 1;
+        read_at := v_now;
+        oldest_xid := v_oldest;
+        next_xid := pg_snapshot_xmax(pg_current_snapshot())::text::bigint;
+        RETURN NEXT;
+    END LOOP;
+END $$;
+COMMENT ON FUNCTION sluice.board(text, text[], bigint[], smallint[], timestamptz[], timestamptz[]) IS
+    'The (lane, priority) pairs that have queued jobs or that the caller knows, known ones sorted and with the floors of their lines: the lowest key of each line, whether the caller may lease there, and between which transactions it was read.';
+REVOKE ALL ON FUNCTION sluice.board(text, text[], bigint[], smallint[], timestamptz[], timestamptz[]) FROM PUBLIC;
+ALTER FUNCTION sluice.board(text, text[]) SET jit = off;
