@@ -26,6 +26,7 @@ mod replay;
 mod settle;
 mod submit;
 mod submit_connection;
+mod submit_copy;
 
 pub use beat::{BeatConnection, BeatReply, WorkerLoad};
 pub use board::{BoardEntry, BoardLook, Grant};

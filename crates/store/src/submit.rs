@@ -6,7 +6,7 @@ use sqlx::{postgres::PgConnection, types::Json};
 
 use sluice_domain::{Conflict, IdempotencyKey, JobId, NewJob, OnUnknown, SubmitOutcome};
 
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, submit_copy};
 
 /// The most jobs of one statement. Callers with more send several, each of which counts by itself.
 pub const MAX_SUBMIT_BATCH: usize = 1_000;
@@ -33,6 +33,9 @@ impl Store {
     /// outcomes stand in the order of the jobs. Where another's uncommitted key is in the way, the jobs are stored one
     /// by one, so that only the ones with that key are refused.
     pub async fn submit_many(&self, jobs: &[NewJob]) -> Result<Vec<SubmitOutcome>, StoreError> {
+        if submit_copy::is_for(jobs) {
+            return submit_copy::submit(&self.pool, jobs).await;
+        }
         match self.submit_batch_on_pool(jobs, KEY_WAIT_MS).await {
             Err(error) if error.sql_state().as_deref() == Some(LOCK_NOT_AVAILABLE) => {
                 let mut outcomes = Vec::with_capacity(jobs.len());

@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use sluice_domain::{Conflict, SubmitOutcome};
+use chrono::TimeZone;
+use sluice_domain::{Conflict, NewJob, OnUnknown, SubmitOutcome};
 use sluice_store::Bodies;
 use sluice_testkit::job;
 
@@ -127,4 +128,49 @@ async fn many_keys_in_use_cost_one_wait() {
     assert_eq!(outcomes[..50], [SubmitOutcome::Conflict(Conflict::KeyInUse); 50]);
     assert_eq!(outcomes[50], SubmitOutcome::Created(batch[50].id));
     holder.rollback().await.unwrap();
+}
+
+/// What is stored of the jobs with one tag, but for ids and times of the submit.
+async fn stored(f: &Fixture, way: &str) -> Vec<String> {
+    let statement =
+        "SELECT (to_jsonb(j) - 'id' - 'created_at' - 'tags')::text || (to_jsonb(r) - 'job_id' - 'key')::text
+                || (j.tags - 'way')::text || (r.key = j.created_at)::text
+                || CASE WHEN r.line = 0 THEN r.key::text ELSE '' END
+         FROM sluice.jobs j JOIN sluice.ready r ON r.job_id = j.id
+         WHERE j.tags ->> 'way' = $1 ORDER BY (j.tags ->> 'n')::integer";
+    sqlx::query_scalar(statement).bind(way).fetch_all(f.database.pool()).await.unwrap()
+}
+
+#[tokio::test]
+async fn many_jobs_are_stored_as_each_of_them_alone() {
+    let f = Fixture::new().await;
+    let now = chrono::Utc.with_ymd_and_hms(2020, 1, 1, 0, 0, 0).unwrap();
+    let later = chrono::Utc.with_ymd_and_hms(2199, 1, 1, 0, 0, 0).unwrap();
+    let jobs = |way: &str| -> Vec<NewJob> {
+        (0..120)
+            .map(|n| {
+                let mut new = job().tag("way", way).tag("n", &n.to_string()).queue(&format!("q{}", n % 3));
+                new = new.priority(n % 5 + 1).model(&format!("m{}", n % 2)).tag("quote", "\"\\ \u{e9}");
+                if n % 7 == 0 {
+                    new = new.run_at(if n % 2 == 0 { later } else { now }).deadline(later);
+                }
+                if n % 11 == 0 {
+                    new = new.max_attempts(9).on_unknown(OnUnknown::Hold);
+                }
+                let mut new = new.build();
+                new.traceparent =
+                    (n % 13 == 0).then(|| "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into());
+                new
+            })
+            .collect()
+    };
+    for new in jobs("alone") {
+        f.submit(&new).await;
+    }
+    let many = jobs("together");
+    let outcomes = f.store.submit_many(&many).await.unwrap();
+    let created: Vec<_> = many.iter().map(|new| SubmitOutcome::Created(new.id)).collect();
+    assert_eq!(outcomes, created);
+    let (alone, together) = (stored(&f, "alone").await, stored(&f, "together").await);
+    assert_eq!((alone.len(), &alone), (120, &together));
 }
