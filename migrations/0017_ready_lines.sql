@@ -18,3 +18,20 @@ CREATE VIEW sluice.queued AS
     JOIN sluice.ready r ON r.lane_id = j.lane_id AND r.priority = j.priority AND r.line = 1 AND r.key = j.created_at
                        AND r.job_id = j.id;
 COMMENT ON VIEW sluice.queued IS 'Queued jobs as they are found by id: those that came back by their index, fresh ones by the key that their submit gave them. "at" is where the row lies in sluice.ready.';
+
+-- A view's columns mean what those of its table mean.
+DO $$
+DECLARE
+    v_column record;
+BEGIN
+    FOR v_column IN
+        SELECT pair.view, a.attname, col_description(t.attrelid, t.attnum) AS meaning
+        FROM (VALUES ('attempts_ended', 'ledger_ended'), ('attempts_begun', 'ledger_ended'), ('queued', 'ready'))
+             AS pair(view, base)
+        JOIN pg_attribute a ON a.attrelid = ('sluice.' || pair.view)::regclass AND a.attnum > 0
+        JOIN pg_attribute t ON t.attrelid = ('sluice.' || pair.base)::regclass AND t.attname = a.attname
+    LOOP
+        EXECUTE format('COMMENT ON COLUMN sluice.%I.%I IS %L', v_column.view, v_column.attname, v_column.meaning);
+    END LOOP;
+END $$;
+COMMENT ON COLUMN sluice.queued.at IS 'Where the row lies in sluice.ready, for a statement that deletes it at once.';

@@ -30,6 +30,7 @@ DECLARE
     v_returned_floor timestamptz;
     v_fresh_floor timestamptz;
     v_known record;
+    v_has_work boolean := false;
 BEGIN
     LOOP
         IF v_at <= v_count THEN
@@ -96,12 +97,20 @@ BEGIN
         WHERE r.lane_id = v_lane AND r.priority = v_priority AND r.line = 1 AND r.key >= v_fresh_floor
         ORDER BY r.key LIMIT 1;
         read_at := v_now;
-        oldest_xid := v_oldest;
-        next_xid := pg_snapshot_xmax(pg_current_snapshot())::text::bigint;
+        v_has_work := v_has_work OR returned_key IS NOT NULL OR fresh_key IS NOT NULL;
         RETURN NEXT;
     END LOOP;
+    IF v_has_work THEN
+        -- An id of our own is above all that were given so far. What a snapshot calls its xmax is not: that is the one
+        -- after the latest that has ended, and transactions at it or above it may be under way. Where nothing waits, no
+        -- id is spent, and floors have no need to rise.
+        lane_id := NULL;
+        oldest_xid := v_oldest;
+        next_xid := pg_current_xact_id()::text::bigint;
+        RETURN NEXT;
+    END IF;
 END $$;
 COMMENT ON FUNCTION sluice.board(text, text[], bigint[], smallint[], timestamptz[], timestamptz[]) IS
-    'The (lane, priority) pairs that have queued jobs or that the caller knows, known ones sorted and with the floors of their lines: the lowest key of each line, whether the caller may lease there, and between which transactions it was read.';
+    'The (lane, priority) pairs that have queued jobs or that the caller knows, known ones sorted and with the floors of their lines: the lowest key of each line, and whether the caller may lease there. Then, where anything waits, a row without a lane: when and between which transactions all was read.';
 REVOKE ALL ON FUNCTION sluice.board(text, text[], bigint[], smallint[], timestamptz[], timestamptz[]) FROM PUBLIC;
 ALTER FUNCTION sluice.board(text, text[]) SET jit = off;

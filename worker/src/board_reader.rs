@@ -82,12 +82,12 @@ impl BoardReader {
 
     /// Takes in a look from the beginning that has come back, and begins the next when it is time.
     async fn see_to_net(&mut self, core: &Arc<Core>, work: &Work) {
-        if let Some(net) = self.net.take_if(|net| net.is_finished()) {
-            if let Ok(Ok(lowest)) = net.await {
-                let lowered = self.floors.check(lowest);
-                if lowered > 0 {
-                    tracing::warn!(lines = lowered, "jobs stood below a floor; they are leased now");
-                }
+        if let Some(net) = self.net.take_if(|net| net.is_finished())
+            && let Ok(Ok(lowest)) = net.await
+        {
+            let lowered = self.floors.check(lowest);
+            if lowered > 0 {
+                tracing::warn!(lines = lowered, "jobs stood below a floor; they are leased now");
             }
         }
         if self.net.is_some() || Instant::now() < self.next_net {

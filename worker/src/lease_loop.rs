@@ -6,10 +6,7 @@
 //! Idle, it says once that it sleeps, looks once more (what was submitted in between rang for nobody), and then looks
 //! at each bell, at the next due time and at each poll interval.
 
-use std::{
-    sync::{Arc, PoisonError, atomic::Ordering},
-    time::Duration,
-};
+use std::sync::{Arc, PoisonError, atomic::Ordering};
 
 use sluice_domain::{IncarnationId, LeasedJob, QueueName, TenantName};
 use sluice_policy::board::{PlannedGrant, Planner};
@@ -31,7 +28,7 @@ use crate::{
 };
 
 /// The most jobs of one lease statement.
-const MAX_LEASE: usize = 500;
+const MAX_LEASE: usize = 200;
 /// The most jobs that one maintenance statement ends.
 const MAX_ENDED: u32 = 200;
 /// About so many bytes of bodies come with one lease statement.
@@ -214,6 +211,8 @@ impl<'a> Leasing<'a> {
         self.weigh(&leased);
         let (came, is_short) = (leased.len(), leased.len() < wanted);
         self.take(leased, incarnation_id, leased_at);
+        // The calls leave before the next statement is made.
+        tokio::task::yield_now().await;
         if is_short {
             self.board = None;
         }

@@ -46,7 +46,7 @@ pub struct BoardLook {
     pub entries: Vec<BoardEntry>,
     /// The lowest keys of all pairs: those that were named and those that were found, open to the caller or not.
     pub lowest: Vec<(LaneId, Priority, LowestKeys)>,
-    /// Between which transactions the look was made; `None`: there were no pairs.
+    /// Between which transactions the look was made; `None`: nothing waits.
     pub bounds: Option<LookBounds>,
 }
 
@@ -75,9 +75,9 @@ impl Store {
         let fresh: Vec<_> = known.iter().map(|(.., floors)| floors.fresh).collect();
         let rows = sqlx::query!(
             r#"-- board_read
-            SELECT lane_id AS "lane_id!", priority AS "priority!", is_open AS "is_open!", tenant AS "tenant!",
+            SELECT lane_id, priority AS "priority!", is_open AS "is_open!", tenant AS "tenant!",
                    queue AS "queue!", model AS "model!", returned_key, fresh_key, read_at AS "read_at!",
-                   oldest_xid AS "oldest_xid!", next_xid AS "next_xid!"
+                   oldest_xid, next_xid
             FROM sluice.board($1, $2, $3, $4, $5, $6)"#,
             tenant.map(TenantName::as_str),
             queues.as_deref() as _,
@@ -88,28 +88,32 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
-        // The transactions are those of the whole look: the oldest of its beginning, the next of its end.
-        let bounds = rows.first().zip(rows.last()).map(|(first, last)| LookBounds {
-            read_at: first.read_at,
-            oldest_xid: first.oldest_xid as u64,
-            next_xid: last.next_xid as u64,
-        });
-        let mut look = BoardLook { entries: Vec::new(), lowest: Vec::with_capacity(rows.len()), bounds };
+        let mut look =
+            BoardLook { entries: Vec::new(), lowest: Vec::with_capacity(rows.len()), bounds: None };
         for row in rows {
+            let read_at = row.read_at;
+            let Some(lane_id) = row.lane_id.map(LaneId) else {
+                look.bounds = row.oldest_xid.zip(row.next_xid).map(|(oldest, next)| LookBounds {
+                    read_at,
+                    oldest_xid: oldest as u64,
+                    next_xid: next as u64,
+                });
+                continue;
+            };
             let priority = Priority::new(i64::from(row.priority))
                 .map_err(|error| StoreError::UnknownValue(error.to_string()))?;
             let lowest = LowestKeys { returned: row.returned_key, fresh: row.fresh_key };
-            look.lowest.push((LaneId(row.lane_id), priority, lowest));
+            look.lowest.push((lane_id, priority, lowest));
             let first = [lowest.returned, lowest.fresh].into_iter().flatten().min();
             if let Some(first) = first.filter(|_| row.is_open) {
                 look.entries.push(BoardEntry {
-                    lane_id: LaneId(row.lane_id),
+                    lane_id,
                     tenant: TenantName::from_stored(row.tenant),
                     queue: QueueName::from_stored(row.queue),
                     model: ModelName::from_stored(row.model),
                     priority,
-                    age: since(first, row.read_at),
-                    due_in: since(row.read_at, first).filter(|wait| !wait.is_zero()),
+                    age: since(first, read_at),
+                    due_in: since(read_at, first).filter(|wait| !wait.is_zero()),
                 });
             }
         }

@@ -9,7 +9,7 @@ use sluice_domain::{Conflict, IdempotencyKey, JobId, NewJob, OnUnknown, SubmitOu
 use crate::{Store, StoreError, submit_copy};
 
 /// The most jobs of one statement. Callers with more send several, each of which counts by itself.
-pub const MAX_SUBMIT_BATCH: usize = 1_000;
+pub const MAX_SUBMIT_BATCH: usize = 4_000;
 
 /// SQLSTATE lock_not_available: another transaction holds one of the keys and has not committed.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
@@ -33,7 +33,7 @@ impl Store {
     /// outcomes stand in the order of the jobs. Where another's uncommitted key is in the way, the jobs are stored one
     /// by one, so that only the ones with that key are refused.
     pub async fn submit_many(&self, jobs: &[NewJob]) -> Result<Vec<SubmitOutcome>, StoreError> {
-        if submit_copy::is_for(jobs) {
+        if submit_copy::is_for(&self.pool, jobs) {
             return submit_copy::submit(&self.pool, jobs).await;
         }
         match self.submit_batch_on_pool(jobs, KEY_WAIT_MS).await {

@@ -24,9 +24,13 @@ const TRAILER: [u8; 2] = (-1_i16).to_be_bytes();
 /// Postgres counts microseconds from 2000-01-01, as microseconds of the Unix epoch.
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
 
-/// Whether these jobs can be stored this way, and gain by it.
-pub(crate) fn is_for(jobs: &[NewJob]) -> bool {
-    jobs.len() >= FEWEST
+/// Whether these jobs can be stored this way, and gain by it. Over TCP they would not: the messages of a COPY leave one
+/// by one, `sqlx` doesn't switch Nagle's algorithm off, and each batch then waits 40 ms for a delayed acknowledgement.
+pub(crate) fn is_for(pool: &PgPool, jobs: &[NewJob]) -> bool {
+    let options = pool.connect_options();
+    let is_local = options.get_socket().is_some() || options.get_host().starts_with('/');
+    is_local
+        && jobs.len() >= FEWEST
         && jobs.iter().all(|job| job.idempotency_key.is_none())
         && jobs.iter().map(|job| job.body.len()).sum::<usize>() <= MOST_BYTES
 }
@@ -169,8 +173,8 @@ impl Rows {
         let mut ready = Vec::with_capacity(HEADER.len() + self.waiting.len() * 128);
         ready.extend_from_slice(HEADER);
         for job in &self.waiting {
-            let lane = lanes.get(job.lane).copied().unwrap_or_default().to_be_bytes();
-            self.jobs[job.lane_at..][..8].copy_from_slice(&lane);
+            let lane_id = lanes.get(job.lane).copied().unwrap_or_default().to_be_bytes();
+            self.jobs[job.lane_at..][..8].copy_from_slice(&lane_id);
             self.jobs[job.created_at..][..8].copy_from_slice(&as_micros(now).to_be_bytes());
             // As `sluice.submit_batch` does: what is for later stands in the line of those that come back.
             let (line, key) = match job.run_at {
@@ -178,7 +182,7 @@ impl Rows {
                 _ => (1, now),
             };
             ready.extend_from_slice(&12_i16.to_be_bytes());
-            put(&mut ready, &lane);
+            put(&mut ready, &lane_id);
             put(&mut ready, &i16::from(job.priority.get()).to_be_bytes());
             put(&mut ready, &line.to_be_bytes());
             put_time(&mut ready, Some(key));

@@ -41,18 +41,12 @@ impl Fixture {
         }
     }
 
-    /// A grant of so many jobs of a pair, from the beginning of its lines.
-    pub fn grant(&self, entry: &BoardEntry, limit: u32) -> Grant {
-        let (lane_id, priority) = (entry.lane_id, entry.priority);
-        Grant { lane_id, priority, limit, floors: PairFloors::default() }
-    }
-
     /// Leases everything that the board shows.
     pub async fn lease(&self, incarnation: IncarnationId, limit: u32) -> Vec<LeasedJob> {
         let board = self.store.board(None, None).await.unwrap();
         let mut entries: Vec<_> = board.into_iter().filter(|entry| entry.age.is_some()).collect();
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.priority));
-        let grants: Vec<Grant> = entries.iter().map(|entry| self.grant(entry, limit)).collect();
+        let grants: Vec<Grant> = entries.iter().map(|entry| grant(entry, limit)).collect();
         self.store.lease_many(incarnation, &grants, limit).await.unwrap()
     }
 
@@ -119,4 +113,10 @@ pub fn success(incarnation: IncarnationId, leased: &LeasedJob, body: &[u8]) -> S
         call_duration: None,
         time_to_first_byte: None,
     }
+}
+
+/// A grant of so many jobs of a pair, from the beginning of its lines.
+pub fn grant(entry: &BoardEntry, limit: u32) -> Grant {
+    let (lane_id, priority) = (entry.lane_id, entry.priority);
+    Grant { lane_id, priority, limit, floors: PairFloors::default() }
 }

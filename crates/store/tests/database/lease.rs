@@ -4,10 +4,10 @@ use std::{collections::HashSet, time::Duration};
 
 use sluice_domain::{IncarnationId, JobState, PairFloors, QueueName};
 use sluice_store::StoreError;
-use sluice_testkit::job;
+use sluice_testkit::{job, wait_until};
 use sqlx::Acquire;
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, grant};
 
 #[tokio::test]
 async fn urgent_jobs_are_leased_first_then_the_older() {
@@ -58,7 +58,7 @@ async fn a_paused_queue_gives_nothing_until_it_is_resumed() {
     f.store.queue_pause(&f.tenant, &queue).await.unwrap();
     assert!(f.store.board(None, None).await.unwrap().is_empty());
     // Also for a worker that read the board before the pause.
-    let grants: Vec<_> = seen.iter().map(|entry| f.grant(&entry, 1)).collect();
+    let grants: Vec<_> = seen.iter().map(|entry| grant(entry, 1)).collect();
     assert!(f.store.lease_many(worker, &grants, 1).await.unwrap().is_empty());
     assert!(f.store.queue_resume(&f.tenant, &queue).await.unwrap());
     assert_eq!(f.lease_one(worker).await.job_id, id);
@@ -71,7 +71,7 @@ async fn the_dead_lease_nothing() {
     f.submit(&job().build()).await;
     let board = f.store.board(None, None).await.unwrap();
     f.store.incarnation_end(worker).await.unwrap();
-    let grants = [f.grant(&board[0], 1)];
+    let grants = [grant(&board[0], 1)];
     let refused = f.store.lease_many(worker, &grants, 1).await;
     assert!(matches!(refused, Err(StoreError::IncarnationDead)), "{refused:?}");
 }
@@ -197,4 +197,23 @@ async fn a_lease_above_the_floor_walks_over_nothing_that_was_leased_before() {
     let from_the_beginning = read_for_one_lease(&f, worker, PairFloors::default()).await;
     assert!(above * 5 < from_the_beginning, "{above} pages above the floor, {from_the_beginning} without");
     holder.rollback().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_submit_under_way_is_told_from_one_that_has_ended() {
+    let f = Fixture::new().await;
+    f.submit(&job().build()).await;
+    let mut slow = f.database.pool().begin().await.unwrap();
+    // The newest transaction of all: what a snapshot calls its xmax is its id, or lower.
+    sqlx::query(r#"SELECT sluice.submit('{"model":"m"}')"#).execute(&mut *slow).await.unwrap();
+    let first = f.store.board_above(None, None, &[]).await.unwrap().bounds.unwrap();
+    let second = f.store.board_above(None, None, &[]).await.unwrap().bounds.unwrap();
+    assert!(second.oldest_xid < first.next_xid, "it runs: {first:?}, {second:?}");
+    slow.commit().await.unwrap();
+    // Transactions of other databases of the server count too, and end soon.
+    wait_until("all that ran to have ended", Duration::from_secs(20), async || {
+        let look = f.store.board_above(None, None, &[]).await.unwrap();
+        look.bounds.is_some_and(|third| third.oldest_xid >= second.next_xid)
+    })
+    .await;
 }

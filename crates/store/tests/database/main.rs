@@ -9,6 +9,7 @@ mod expiry;
 mod fixture;
 mod lease;
 mod partitions;
+mod plans;
 mod random_input;
 mod rights;
 mod settle;

@@ -1,0 +1,143 @@
+//! The plans of the hot statements, on tables of a million rows: whatever the planner knows of them, and whether it
+//! plans for the values or for any, a statement reads rows in proportion to its batch and no table from end to end.
+
+use std::collections::BTreeMap;
+
+use sluice_domain::{IncarnationId, LeasedJob};
+use sluice_store::{Bodies, Store};
+use sluice_testkit::job;
+use sqlx::{AssertSqlSafe, Row, postgres::PgPoolOptions};
+
+use crate::fixture::{Fixture, grant, success};
+
+const BATCH: u32 = 100;
+/// Rows of one table that a statement may read for each of its batch.
+const MOST_EACH: i64 = 8;
+
+/// How the sessions are called whose reads are counted.
+const SESSION: &str = "plans";
+
+/// A million rows in each place, all of other jobs; nothing tells the planner until it is told.
+const FILL: &[&str] = &[
+    "ALTER TABLE sluice.ready SET (autovacuum_enabled = false)",
+    "ALTER TABLE sluice.running SET (autovacuum_enabled = false)",
+    "ALTER TABLE sluice.ready DISABLE TRIGGER USER",
+    "ALTER TABLE sluice.running DISABLE TRIGGER USER",
+    "ALTER TABLE sluice.done DISABLE TRIGGER USER",
+    "CREATE TABLE filling AS
+     SELECT sluice.uuid_v7() AS id, sluice.lane_id('default', 'q' || i % 10, 'm') AS lane, 'q' || i % 10 AS queue,
+            (i % 5 + 1)::smallint AS priority, clock_timestamp() AS at
+     FROM generate_series(1, 1000000) AS i",
+    "INSERT INTO sluice.jobs (id, tenant, queue, model, path, lane_id, priority, created_at, hold_on_unknown, tags, body)
+     SELECT id, 'default', queue, 'm', '/v1/x', lane, priority, at, false, '{}', '{}' FROM filling",
+    "INSERT INTO sluice.ready (lane_id, priority, line, key, job_id, generation, lease_no, tries, crashes, refusals,
+         hold_on_unknown)
+     SELECT lane, priority, 1, at, id, 1, 0, 0, 0, 0, false FROM filling",
+    "INSERT INTO sluice.running (job_id, lease_id, incarnation_id, lane_id, priority, generation, lease_no, tries,
+         crashes, refusals, hold_on_unknown, leased_at)
+     SELECT gen_random_uuid(), gen_random_uuid(), '01000000-0000-7000-8000-000000000001', lane, priority, 1, 1, 0, 0, 0,
+            false, at FROM filling",
+    "INSERT INTO sluice.done (job_id, generation, state, lane_id, priority, finished_at, lease_no, tries, crashes)
+     SELECT sluice.uuid_v7(), 1, 'succeeded', lane, priority, at, 1, 1, 0 FROM filling",
+    "DROP TABLE filling",
+    "ALTER TABLE sluice.ready ENABLE TRIGGER USER",
+    "ALTER TABLE sluice.running ENABLE TRIGGER USER",
+    "ALTER TABLE sluice.done ENABLE TRIGGER USER",
+];
+
+/// Rows that were read of each table so far: by scans from end to end, and by indexes or places.
+async fn read(f: &Fixture) -> BTreeMap<String, (i64, i64)> {
+    // The sessions tell what they counted about once a second, or when they end.
+    let statement = "SELECT relname, coalesce(seq_tup_read, 0), coalesce(idx_tup_fetch, 0)
+         FROM pg_stat_user_tables WHERE schemaname = 'sluice'";
+    let rows = sqlx::query(statement).fetch_all(f.database.pool()).await.unwrap();
+    rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect()
+}
+
+/// What a step reads, by a store of its own: its sessions have told all once they are closed.
+async fn reads_in_proportion<T>(f: &Fixture, what: &str, step: impl AsyncFnOnce(&Store) -> T) -> T {
+    let before = read(f).await;
+    let options = f.database.connect_options().application_name(SESSION);
+    let own = Store::from_pool(PgPoolOptions::new().max_connections(1).connect_with(options).await.unwrap());
+    let result = step(&own).await;
+    own.close().await;
+    let is_there = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = $1)";
+    while sqlx::query_scalar(is_there).bind(SESSION).fetch_one(f.database.pool()).await.unwrap() {
+        tokio::task::yield_now().await;
+    }
+    let after = read(f).await;
+    for (table, (scanned, fetched)) in &after {
+        let (scanned_before, fetched_before) = before.get(table).copied().unwrap_or_default();
+        // Tables that hold a handful of rows may be read whole.
+        let (scanned, fetched) = (scanned - scanned_before, fetched - fetched_before);
+        assert!(scanned <= 1_000, "{what} read {scanned} rows of {table} from end to end");
+        let most = MOST_EACH * i64::from(BATCH);
+        assert!(fetched <= most, "{what} read {fetched} rows of {table} for a batch of {BATCH}");
+    }
+    result
+}
+
+async fn all_statements(f: &Fixture, worker: IncarnationId, case: &str) {
+    let name = |what: &str| format!("{what} ({case})");
+    let new = job().queue("q1").times(BATCH as usize - 1);
+    reads_in_proportion(f, &name("submit"), async |store| store.submit_many(&new).await.unwrap()).await;
+    let many = job().queue("q1").times(BATCH as usize);
+    reads_in_proportion(f, &name("submit by COPY"), async |store| store.submit_many(&many).await.unwrap())
+        .await;
+    let board =
+        reads_in_proportion(f, &name("board"), async |store| store.board(None, None).await.unwrap()).await;
+    assert_eq!(board.len(), 11, "ten that were there, and the one of this test");
+    let leased: Vec<LeasedJob> = reads_in_proportion(f, &name("lease"), async |store| {
+        let grants: Vec<_> = board.iter().take(2).map(|entry| grant(entry, BATCH / 2)).collect();
+        store.lease_many(worker, &grants, BATCH).await.unwrap()
+    })
+    .await;
+    assert_eq!(leased.len(), BATCH as usize);
+    let (settled, handed_back) = leased.split_at(90);
+    reads_in_proportion(f, &name("settle"), async |store| {
+        let settlements: Vec<_> = settled.iter().map(|leased| success(worker, leased, b"{}")).collect();
+        store.settle_many(&settlements).await.unwrap()
+    })
+    .await;
+    let unused: Vec<_> = handed_back.iter().map(|leased| (leased.job_id, leased.lease_id)).collect();
+    reads_in_proportion(f, &name("hand-back"), async |store| {
+        store.lease_hand_back_many(worker, &unused).await.unwrap()
+    })
+    .await;
+    reads_in_proportion(f, &name("reads and cancels"), async |store| {
+        for id in [settled[0].job_id, handed_back[0].job_id, many[0].id] {
+            store.job(&f.tenant, id, Bodies::Included).await.unwrap().unwrap();
+            store.job_cancel(&f.tenant, id).await.unwrap();
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn hot_statements_read_in_proportion_to_their_batch_whatever_the_planner_knows() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    let filler = PgPoolOptions::new().max_connections(1);
+    let filler = filler.connect_with(f.database.connect_options()).await.unwrap();
+    for statement in FILL {
+        sqlx::query(*statement).execute(&filler).await.unwrap();
+    }
+    // Lanes become known at the first look.
+    f.store.board(None, None).await.unwrap();
+    for statistics in ["no statistics", "statistics"] {
+        if statistics == "statistics" {
+            sqlx::query("ANALYZE").execute(&filler).await.unwrap();
+        }
+        for mode in ["force_generic_plan", "force_custom_plan"] {
+            let alter = format!(
+                "DO $$ DECLARE f regprocedure; BEGIN
+                 FOR f IN SELECT p.oid FROM pg_proc p
+                          WHERE p.pronamespace = 'sluice'::regnamespace AND p.proconfig::text LIKE '%plan_cache_mode%'
+                 LOOP EXECUTE format('ALTER FUNCTION %s SET plan_cache_mode = {mode}', f); END LOOP; END $$"
+            );
+            sqlx::query(AssertSqlSafe(alter)).execute(&filler).await.unwrap();
+            all_statements(&f, worker, &format!("{statistics}, {mode}")).await;
+        }
+    }
+    filler.close().await;
+}
