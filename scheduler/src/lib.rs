@@ -19,6 +19,7 @@ mod job_json;
 mod maintenance;
 mod many;
 mod server;
+mod submitter;
 
 pub use error::SchedulerError;
 pub use explain::{Blocker, BlockerKind, Explanation, explain};

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::{
-    ApiPath, ErrorClass, HoldReason, IdempotencyKey, JobId, JobState, LaneId, ModelName, NanoUsd, OnUnknown,
+    ApiPath, ErrorClass, HoldReason, IdempotencyKey, JobId, JobState, ModelName, NanoUsd, OnUnknown,
     Priority, QueueName, Tags, TenantName, Usage,
 };
 
@@ -16,8 +16,6 @@ pub struct JobView {
     pub tenant: TenantName,
     /// Its line.
     pub queue: QueueName,
-    /// Its lane.
-    pub lane_id: LaneId,
     /// The API path it calls.
     pub path: ApiPath,
     /// The model it asks for.

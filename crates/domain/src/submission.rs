@@ -3,7 +3,9 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{ApiPath, IdempotencyKey, JobId, ModelName, Priority, QueueName, Tags, TenantName};
+use crate::{
+    ApiPath, IdempotencyKey, JobId, JobState, JobView, ModelName, Priority, QueueName, Tags, TenantName,
+};
 
 /// The largest body of one job, in bytes (8 MiB).
 pub const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
@@ -55,6 +57,40 @@ pub struct NewJob {
     pub traceparent: Option<String>,
     /// The request's JSON, byte for byte as submitted.
     pub body: Vec<u8>,
+}
+
+impl NewJob {
+    /// The job as a read shows it right after it was stored at `created_at`, by the database's clock. Times are whole
+    /// microseconds, as they are stored.
+    pub fn stored_at(self, created_at: DateTime<Utc>) -> JobView {
+        let whole =
+            |time: DateTime<Utc>| DateTime::from_timestamp_micros(time.timestamp_micros()).unwrap_or(time);
+        JobView {
+            id: self.id,
+            tenant: self.tenant,
+            queue: self.queue,
+            path: self.path,
+            model: self.model,
+            state: JobState::Queued,
+            hold_reason: None,
+            priority: self.priority,
+            tries: 0,
+            crashes: 0,
+            max_attempts: self.max_attempts,
+            generation: 1,
+            run_at: Some(self.run_at.map_or(created_at, |run_at| whole(run_at).max(created_at))),
+            created_at,
+            started_at: None,
+            finished_at: None,
+            deadline: self.deadline.map(whole),
+            on_unknown: self.on_unknown,
+            idempotency_key: self.idempotency_key,
+            tags: self.tags,
+            result: None,
+            error: None,
+            traceparent: self.traceparent,
+        }
+    }
 }
 
 /// What became of one submitted job.

@@ -52,13 +52,13 @@ impl JobService for Jobs {
         let traceparent = traceparent_header(request.metadata().as_ref());
         let job = submission::job_of(request.get_ref(), &self.app.tenant)?;
         drop(request);
-        let (id, submitted) = submit_job(&self.app, job, PROTOCOL, traceparent).await?;
+        let (job, submitted) = submit_job(&self.app, job, PROTOCOL, traceparent).await?;
         let status = match submitted {
             Submitted::Created => SubmitStatus::Created,
             Submitted::Existing => SubmitStatus::Existing,
         };
-        let job = Some(job_now(&self.app, id).await?);
-        Ok(Response::new(SubmitResponse { status: status.into(), job }))
+        let job = job_message(job, &*self.app.gates().await?, Bodies::Included);
+        Ok(Response::new(SubmitResponse { status: status.into(), job: Some(job) }))
     }
 
     async fn submit_many(

@@ -8,7 +8,7 @@ use http::StatusCode;
 use sluice_domain::{JobId, NewJob, SubmitOutcome};
 use sluice_proto::v1::{SubmitError, SubmitManyResponse, SubmitRequest, SubmitResult, SubmitStatus};
 use sluice_telemetry::{SubmitFields, submit_span, traceparent_of};
-use tokio::time::Instant;
+use tokio::{sync::mpsc, time::Instant};
 use tonic::{Code, Status, Streaming};
 use tracing::Instrument;
 
@@ -37,13 +37,25 @@ pub(super) async fn submit_many(
     run(intake, answers).instrument(span).await
 }
 
-/// Reads a batch while the one before is stored.
+/// Reads batches while those before are stored.
 async fn run(mut intake: Intake<'_>, mut answers: Answers<'_>) -> SubmitManyResponse {
-    let mut batch = intake.gather().await;
-    while !batch.is_last {
-        (batch, ()) = tokio::join!(intake.gather(), answers.store(batch));
-    }
-    answers.store(batch).await;
+    // One batch waits, so that neither side stands still while the other changes over.
+    let (full, mut batches) = mpsc::channel(1);
+    let reading = async move {
+        loop {
+            let batch = intake.gather().await;
+            let is_last = batch.is_last;
+            if full.send(batch).await.is_err() || is_last {
+                return;
+            }
+        }
+    };
+    let storing = async {
+        while let Some(batch) = batches.recv().await {
+            answers.store(batch).await;
+        }
+    };
+    tokio::join!(reading, storing);
     answers.response
 }
 

@@ -84,10 +84,11 @@ pub(crate) async fn submit_bulk(State(app): State<App>, headers: HeaderMap, body
     let traceparent = traceparent_of(&span).or_else(|| traceparent_header(&headers));
     let lines = Lines::new(body.into_data_stream(), MAX_REQUEST_BYTES, app.limits.body_timeout);
     let (answers, answered) = mpsc::channel(WAITING_ANSWERS);
-    let intake = Intake { app, lines, traceparent, line: 0, answers };
+    let store = Storing { app: app.clone(), answers };
+    let intake = Intake { app, lines, traceparent, line: 0 };
     // Ends when the client goes away: the answers can't be sent any more. Parsing of large lines stays off the
     // connection's own task.
-    tokio::spawn(intake.run().instrument(span));
+    tokio::spawn(run(intake, store).instrument(span));
     let body = Body::from_stream(ReceiverStream::new(answered));
     (StatusCode::OK, [(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"))], body).into_response()
 }
@@ -98,6 +99,10 @@ struct Intake {
     traceparent: Option<String>,
     /// The number of the last line.
     line: u64,
+}
+
+struct Storing {
+    app: App,
     answers: mpsc::Sender<Result<Bytes, std::convert::Infallible>>,
 }
 
@@ -111,18 +116,31 @@ struct Batch {
     is_last: bool,
 }
 
-impl Intake {
-    async fn run(mut self) {
+/// Reads batches while those before are stored.
+async fn run(mut intake: Intake, storing: Storing) {
+    // One batch waits, so that neither side stands still while the other changes over.
+    let (full, mut batches) = mpsc::channel(1);
+    let reading = async move {
         loop {
-            let batch = self.gather().await;
+            let batch = intake.gather().await;
             let is_last = batch.is_last;
-            let answer = self.store(batch).await;
-            if (!answer.is_empty() && self.answers.send(Ok(answer)).await.is_err()) || is_last {
+            if full.send(batch).await.is_err() || is_last {
                 return;
             }
         }
-    }
+    };
+    let storing = async move {
+        while let Some(batch) = batches.recv().await {
+            let answer = storing.store(batch).await;
+            if !answer.is_empty() && storing.answers.send(Ok(answer)).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::join!(reading, storing);
+}
 
+impl Intake {
     /// Reads lines until the batch is full, its time is over, or there are no more.
     async fn gather(&mut self) -> Batch {
         let mut batch = Batch::default();
@@ -167,9 +185,11 @@ impl Intake {
         });
         batch.lines.push((self.line, kept));
     }
+}
 
+impl Storing {
     /// Stores a batch and writes its answers.
-    async fn store(&mut self, batch: Batch) -> Bytes {
+    async fn store(&self, batch: Batch) -> Bytes {
         let mut outcomes = submit_batch(&self.app, &batch.jobs, "rest").await.into_iter();
         let mut written = Vec::new();
         for (line, kept) in batch.lines {

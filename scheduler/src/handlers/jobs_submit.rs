@@ -2,16 +2,18 @@
 
 use axum::{extract::State, response::Response};
 use http::{HeaderMap, StatusCode};
-use sluice_domain::{Conflict, IdempotencyKey, JobId, NewJob, SubmitOutcome};
+use sluice_domain::{Conflict, IdempotencyKey, JobView, NewJob};
+use sluice_store::Bodies;
 use sluice_telemetry::{SubmitFields, is_traceparent, record_submitted_job, submit_span, traceparent_of};
 use tracing::Instrument;
 
-use super::answers::job_now;
+use super::answers::{self, json_bytes};
 use crate::{
-    InvalidInput,
+    BodyForm, InvalidInput, job_json,
     job_json::JobObject,
     parse_submission,
-    server::{ApiError, App, ErrorBody, READ_PATIENCE, RequestBody, asked},
+    server::{ApiError, App, ErrorBody, RequestBody},
+    submitter::Stored,
     wall_clock,
 };
 
@@ -53,12 +55,12 @@ pub(crate) async fn submit(
     let mut job = parse_submission(&body, &app.tenant, wall_clock())?;
     drop(body);
     take_key_of_header(&mut job, &headers)?;
-    let (id, submitted) = submit_job(&app, job, "rest", traceparent_header(&headers)).await?;
+    let (job, submitted) = submit_job(&app, job, "rest", traceparent_header(&headers)).await?;
     let status = match submitted {
         Submitted::Created => StatusCode::CREATED,
         Submitted::Existing => StatusCode::OK,
     };
-    job_now(&app, id, status).await
+    Ok(json_bytes(status, job_json(&job, &*app.gates().await?, BodyForm::Verbatim)))
 }
 
 /// Whether a submit made a job.
@@ -70,31 +72,35 @@ pub(crate) enum Submitted {
     Existing,
 }
 
-/// Stores one job that came over `protocol`. `traceparent` is the client's own.
+/// Stores one job that came over `protocol`. `traceparent` is the client's own. A new job is given back as it was stored,
+/// whatever workers have made of it since; one that was there before as it stands now.
 pub(crate) async fn submit_job(
     app: &App,
     mut job: NewJob,
     protocol: &'static str,
     traceparent: Option<String>,
-) -> Result<(JobId, Submitted), ApiError> {
+) -> Result<(JobView, Submitted), ApiError> {
     let fields = SubmitFields { tenant: app.tenant.as_str(), protocol, jobs: Some(1) };
     let span = submit_span(&fields);
     job.traceparent = traceparent_of(&span).or(traceparent);
-    record_submitted_job(&span, &job.id);
+    let id = job.id;
+    record_submitted_job(&span, &id);
     let submitting = async {
-        let submitted = asked(READ_PATIENCE, app.store.submit(&job)).await;
-        let outcome = submitted.map_err(|error| error.of_submit(job.id))?;
-        tracing::debug!(job.id = %job.id, queue = job.queue.as_str(), "a job was submitted");
-        Ok::<_, ApiError>(outcome)
+        let stored = app.submitter.submit(job).await?;
+        tracing::debug!(job.id = %id, "a job was submitted");
+        Ok::<_, ApiError>(stored)
     };
     match submitting.instrument(span).await? {
-        SubmitOutcome::Created(id) => {
-            app.ready_bell.ring();
+        Stored::Created { job, created_at } => {
             app.metrics.submitted(protocol, 1);
-            Ok((id, Submitted::Created))
+            let job = match created_at {
+                Some(created_at) => job.stored_at(created_at),
+                None => answers::job(app, id, Bodies::Included).await.map_err(|error| error.of_submit(id))?,
+            };
+            Ok((job, Submitted::Created))
         }
-        SubmitOutcome::Existing(id) => Ok((id, Submitted::Existing)),
-        SubmitOutcome::Conflict(conflict) => Err(refused(conflict)),
+        Stored::Existing(id) => Ok((answers::job(app, id, Bodies::Included).await?, Submitted::Existing)),
+        Stored::Conflict(conflict) => Err(refused(conflict)),
     }
 }
 

@@ -70,6 +70,11 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_unavailable", message).retry_after(1)
     }
 
+    pub(crate) fn database_busy() -> Self {
+        let message = "the request met another one in the database and gave way; try again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_busy", message).retry_after(1)
+    }
+
     /// A submit whose statement got no answer: it may have been stored all the same.
     pub(crate) fn of_submit(self, job: JobId) -> Self {
         if self.code != "database_unavailable" {
@@ -160,8 +165,7 @@ impl From<StoreError> for ApiError {
         }
         if error.sql_state().is_some_and(|state| PASSING_STATES.contains(&state.as_str())) {
             tracing::warn!(error = %chain(&error), "a statement met another and gave way");
-            let message = "the request met another one in the database and gave way; try again";
-            return Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_busy", message).retry_after(1);
+            return Self::database_busy();
         }
         tracing::error!(error = %chain(&error), "a statement failed");
         Self::internal()

@@ -10,7 +10,7 @@ use tokio::{sync::Mutex, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{ApiError, Keyless, READ_PATIENCE, ServerLimits, ServerOptions, asked};
-use crate::{Gates, SchedulerError, gates, hub::JobHub};
+use crate::{Gates, SchedulerError, gates, hub::JobHub, submitter::Submitter};
 
 /// Bells ring at most this often.
 const BELL_GAP: Duration = Duration::from_millis(20);
@@ -28,6 +28,7 @@ pub(crate) struct Parts {
     pub(crate) keyless: Keyless,
     pub(crate) limits: ServerLimits,
     pub(crate) hub: Arc<JobHub>,
+    pub(crate) submitter: Submitter,
     pub(crate) ready_bell: Ringer,
     pub(crate) ended_bell: Ringer,
     pub(crate) cancelled_bell: Ringer,
@@ -53,13 +54,15 @@ impl App {
     pub(crate) fn start(options: ServerOptions, address: SocketAddr, stopping: CancellationToken) -> Self {
         let store = options.store;
         let bell = |bell| Ringer::start(store.clone(), bell, BELL_GAP);
+        let ready_bell = bell(Doorbell::Ready);
         Self(Arc::new(Parts {
             tenant: options.tenant,
             address,
             keyless: options.keyless,
             limits: options.limits,
             hub: JobHub::start(store.clone(), stopping.clone()),
-            ready_bell: bell(Doorbell::Ready),
+            submitter: Submitter::start(&store, ready_bell.clone()),
+            ready_bell,
             ended_bell: bell(Doorbell::Ended),
             cancelled_bell: bell(Doorbell::Cancelled),
             metrics: options.metrics.scheduler(),

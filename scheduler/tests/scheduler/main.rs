@@ -6,6 +6,7 @@ mod bulk;
 mod errors;
 mod fixture;
 mod fuzz;
+mod groups;
 mod grpc;
 mod hardening;
 mod idempotency;
