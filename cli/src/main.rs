@@ -8,6 +8,7 @@ mod commands;
 mod configuration_file;
 mod database;
 mod exit;
+mod file_limit;
 mod filter;
 mod input;
 mod jobs;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
 fn run(args: Args) -> Result<exit::Exit, CliError> {
     let telemetry = sluice_telemetry::init(&args.command.telemetry())
         .map_err(|error| CliError::usage(exit::causes(&error)))?;
+    file_limit::raise();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("sluice")

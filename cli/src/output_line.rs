@@ -124,8 +124,8 @@ fn json<T: Serialize + ?Sized>(value: &T) -> String {
 mod tests {
     use chrono::DateTime;
     use sluice_domain::{
-        ApiPath, ErrorClass, IdempotencyKey, JobError, LaneId, ModelName, NanoUsd, OnUnknown, Priority,
-        QueueName, Tags, TenantName,
+        ApiPath, ErrorClass, IdempotencyKey, JobError, ModelName, NanoUsd, OnUnknown, Priority, QueueName,
+        Tags, TenantName,
     };
 
     use super::*;
@@ -135,7 +135,6 @@ mod tests {
             id: "01890000-0000-7000-8000-000000000001".parse().unwrap(),
             tenant: TenantName::default_tenant(),
             queue: QueueName::new("run:00ff").unwrap(),
-            lane_id: LaneId(1),
             path: ApiPath::default(),
             model: ModelName::new("m").unwrap(),
             state,

@@ -31,7 +31,11 @@ pub(crate) async fn run(core: Arc<Core>, mut lease: Lease) {
     core.slots.release();
     core.start_waiting();
     let settlement = settlement.unwrap_or_else(|_| {
-        tracing::error!(parent: &span, "an attempt panicked; its outcome is unknown");
+        tracing::error!(
+            parent: &span,
+            job.id = %lease.job.job_id, queue = lease.job.queue.as_str(), lease_no = lease.job.lease_no,
+            "an attempt panicked; its outcome is unknown"
+        );
         Some(settlement::of_panic(&lease, &core.routing.load().retry_policy(lease.job.queue.as_str())))
     });
     match settlement {
@@ -67,7 +71,7 @@ async fn perform(core: &Arc<Core>, lease: &mut Lease, span: &Span) -> Option<Set
     }
     let report = call::make(core, lease, &target, span).await;
     pause_if_told(core, &target, &report);
-    settlement::of_report(lease, &report, &policy)
+    settlement::of_report(lease, report, &policy)
 }
 
 /// A wrong key or an empty account stops all calls there, not only this one, until a person has looked.

@@ -104,6 +104,16 @@ impl HeldLeases {
         }
     }
 
+    pub(crate) fn remove_many(&self, leases: &[LeaseId]) {
+        let mut stops = self.lock();
+        for lease in leases {
+            stops.remove(lease);
+        }
+        if stops.is_empty() {
+            self.emptied.notify_waiters();
+        }
+    }
+
     pub(crate) fn holds(&self, lease: LeaseId) -> bool {
         self.lock().contains_key(&lease)
     }

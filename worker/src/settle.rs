@@ -22,8 +22,9 @@ use tracing::Span;
 
 use crate::{SettledJob, backoff::Backoff, core::Core, incarnation::bounded};
 
-/// How long a group gathers.
-const GATHER: Duration = Duration::from_millis(3);
+/// How long a group gathers. With 200 calls of 50 ms under way, 5 ms instead of 3 spare a tenth of what Postgres uses;
+/// more spare little. Whoever works alone waits for nobody.
+const GATHER: Duration = Duration::from_millis(5);
 /// The most settlements of a group.
 const MAX_GROUP: usize = 200;
 /// The most bytes of answers in a group; one answer alone may be larger.
@@ -214,8 +215,9 @@ fn note_written(
     settled: Option<&mpsc::UnboundedSender<Vec<SettledJob>>>,
 ) {
     core.settler.note_written(&group.settlements);
+    let leases: Vec<LeaseId> = group.settlements.iter().map(|settlement| settlement.lease_id).collect();
     let mut has_ended = false;
-    let mut jobs = Vec::with_capacity(verdicts.len());
+    let mut told = settled.map(|_| Vec::with_capacity(verdicts.len()));
     for (settlement, verdict) in group.settlements.into_iter().zip(verdicts) {
         match verdict {
             SettleVerdict::LateAccepted | SettleVerdict::LateKept => core.metrics.late_result_kept(),
@@ -227,16 +229,15 @@ fn note_written(
             core.signals.note_due(Instant::now() + delay);
         }
         has_ended |= job.state.is_some_and(JobState::is_terminal);
-        jobs.push(job);
+        if let Some(told) = &mut told {
+            told.push(job);
+        }
     }
-    let leases: Vec<LeaseId> = jobs.iter().map(|job| job.lease_id).collect();
-    if let Some(settled) = settled {
+    if let (Some(settled), Some(told)) = (settled, told) {
         // Told before the leases are let go of, so that whoever sees nothing in flight has been told everything.
-        let _ = settled.send(jobs);
+        let _ = settled.send(told);
     }
-    for lease in leases {
-        core.held.remove(lease);
-    }
+    core.held.remove_many(&leases);
     if has_ended {
         core.ended.ring();
     }

@@ -60,7 +60,7 @@ pub(crate) fn too_late(lease: &Lease, policy: &RetryPolicy) -> Settlement {
 }
 
 /// What came of a call; `None` where nothing was sent because the worker ends, and the lease is to be given back.
-pub(crate) fn of_report(lease: &Lease, report: &CallReport, policy: &RetryPolicy) -> Option<Settlement> {
+pub(crate) fn of_report(lease: &Lease, report: CallReport, policy: &RetryPolicy) -> Option<Settlement> {
     let (ending, error) = match (report.ending(), lease.stop.reason()) {
         (Ending::Succeeded, _) => (Ending::Succeeded, None),
         (_, Some(StopReason::JobCancelled)) => return Some(with_call(let_go(lease), report)),
@@ -99,16 +99,20 @@ pub(crate) fn of_report(lease: &Lease, report: &CallReport, policy: &RetryPolicy
     Some(with_call(Settlement { error, ..bare(lease, outcome, decision, blank) }, report))
 }
 
-fn with_call(settlement: Settlement, report: &CallReport) -> Settlement {
+fn with_call(settlement: Settlement, report: CallReport) -> Settlement {
     // What is tried again keeps no answer: only an end has one.
     let is_kept = matches!(settlement.decision, Decision::Succeed | Decision::Fail { .. });
-    let answer = report.answer();
     let was_tried = !matches!(report.outcome, WireOutcome::NotSent { .. }) || report.duration.is_some();
+    let cost = report.cost().unwrap_or_default();
+    let answer = match report.outcome {
+        WireOutcome::Answered(answer) => Some(*answer),
+        WireOutcome::NotSent { .. } | WireOutcome::Unknown(_) => None,
+    };
     Settlement {
-        answer: answer.filter(|_| is_kept).map(sluice_provider::Answer::stored),
-        usage: answer.and_then(|answer| answer.usage),
-        cost: report.cost().unwrap_or_default(),
-        call: was_tried.then(|| report.upstream.clone()),
+        usage: answer.as_ref().and_then(|answer| answer.usage),
+        answer: answer.filter(|_| is_kept).map(sluice_provider::Answer::into_stored),
+        cost,
+        call: was_tried.then_some(report.upstream),
         call_duration: report.duration,
         time_to_first_byte: report.time_to_first_byte,
         ..settlement

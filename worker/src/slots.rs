@@ -2,7 +2,7 @@
 //!
 //! A slot is taken from the start of a call to its end; writing the outcome needs none. A few leases are fetched ahead,
 //! so that a slot which falls free is taken at once: as many as calls ended within a quarter of a second lately, and
-//! at most a quarter of the slots. With long calls that is none: a job that waits here could start elsewhere.
+//! at most half of the slots. With long calls that is none: a job that waits here could start elsewhere.
 
 use std::{
     collections::VecDeque,
@@ -42,8 +42,11 @@ impl Slots {
     /// How many leases are wanted now. With slots free: what fills them and the fetch ahead. With none: nothing until
     /// half of what was fetched ahead is used up, so that leases come in groups.
     pub(crate) fn wanted(&self) -> usize {
-        let mut state = self.lock();
-        let ahead = state.pace.ends_lately(Instant::now()).min(self.concurrency.div_ceil(4));
+        self.wanted_in(&mut self.lock(), Instant::now())
+    }
+
+    fn wanted_in(&self, state: &mut State, now: Instant) -> usize {
+        let ahead = state.pace.ends_lately(now).min(self.concurrency.div_ceil(2));
         let free = self.concurrency.saturating_sub(state.busy);
         let has_enough = state.waiting.len() >= free && (state.waiting.len() - free) * 2 >= ahead;
         if has_enough { 0 } else { (free + ahead).saturating_sub(state.waiting.len()) }
@@ -75,13 +78,18 @@ impl Slots {
         state.waiting.drain(..overdue).collect()
     }
 
-    /// A call has ended.
+    /// A call has ended. The lease loop is woken only where that makes more leases wanted: with many short calls, a
+    /// look for each would cost more than the leases.
     pub(crate) fn release(&self) {
+        let now = Instant::now();
         let mut state = self.lock();
         state.busy -= 1;
-        state.pace.note_end(Instant::now());
+        state.pace.note_end(now);
+        let is_more_wanted = self.wanted_in(&mut state, now) > 0;
         drop(state);
-        self.freed.notify_one();
+        if is_more_wanted {
+            self.freed.notify_one();
+        }
     }
 
     /// How many leases wait.
@@ -89,7 +97,7 @@ impl Slots {
         self.lock().waiting.len()
     }
 
-    /// Comes back when a slot was freed since the last time.
+    /// Comes back when a slot was freed since the last time, and more leases are wanted.
     pub(crate) async fn freed(&self) {
         self.freed.notified().await;
     }
@@ -150,14 +158,14 @@ mod tests {
     }
 
     #[test]
-    fn at_most_a_quarter_is_fetched_ahead() {
+    fn at_most_half_is_fetched_ahead() {
         let slots = Slots::new(100);
         slots.lock().busy = 1_000;
         for _ in 0..900 {
             slots.release();
         }
         assert_eq!(slots.lock().busy, 100);
-        assert_eq!(slots.wanted(), 25);
+        assert_eq!(slots.wanted(), 50);
     }
 
     #[test]

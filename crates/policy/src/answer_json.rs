@@ -12,15 +12,24 @@ use serde_json::{Map, Value};
 /// Values that are taken from one body. No honest answer has so many outside of what is left out anyway.
 const MAX_VALUES: usize = 100_000;
 
-/// Members that are long and say nothing about what the answer is worth.
-const LEFT_OUT: [&str; 2] = ["embedding", "logprobs"];
+/// Members that say nothing about what the answer is worth: long ones, and small ones that every answer has.
+const LEFT_OUT: [&str; 8] = [
+    "embedding",
+    "logprobs",
+    "object",
+    "created",
+    "role",
+    "system_fingerprint",
+    "service_tier",
+    "total_tokens",
+];
 
 /// All of `body`.
 pub fn lenient_json(body: &[u8]) -> Option<Value> {
     leniently(body, |bytes| serde_json::from_slice(bytes).ok())
 }
 
-/// What a verdict needs of `body`: vectors and log probabilities are null, lists end where there are too many values.
+/// What a verdict needs of `body`: what says nothing about it is left out, lists end where there are too many values.
 pub fn json_digest(body: &[u8]) -> Option<Value> {
     leniently(body, |bytes| {
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);

@@ -29,19 +29,35 @@ pub struct RateLimits {
 
 /// Reads the limits from headers. `header` looks one up by its lower-case name; `now` is what moments are relative to.
 pub fn rate_limits<'a>(header: impl Fn(&str) -> Option<&'a str>, now: DateTime<Utc>) -> RateLimits {
-    let bucket = |kind: &str| {
-        let one = |field: &str| {
-            header(&format!("x-ratelimit-{field}-{kind}"))
-                .or_else(|| header(&format!("anthropic-ratelimit-{kind}-{field}")))
-        };
+    let bucket = |names: &BucketNames| {
+        let one = |names: &[&str; 2]| names.iter().find_map(|name| header(name));
         Bucket {
-            limit: one("limit").and_then(|text| text.trim().parse().ok()),
-            remaining: one("remaining").and_then(|text| text.trim().parse().ok()),
-            reset: one("reset").and_then(|text| duration(text).or_else(|| until(text, now))),
+            limit: one(&names.limit).and_then(|text| text.trim().parse().ok()),
+            remaining: one(&names.remaining).and_then(|text| text.trim().parse().ok()),
+            reset: one(&names.reset).and_then(|text| duration(text).or_else(|| until(text, now))),
         }
     };
-    RateLimits { requests: bucket("requests"), tokens: bucket("tokens") }
+    RateLimits { requests: bucket(&REQUEST_NAMES), tokens: bucket(&TOKEN_NAMES) }
 }
+
+/// The headers of one bucket. They are written out, since they are looked up for every answer.
+struct BucketNames {
+    limit: [&'static str; 2],
+    remaining: [&'static str; 2],
+    reset: [&'static str; 2],
+}
+
+const REQUEST_NAMES: BucketNames = BucketNames {
+    limit: ["x-ratelimit-limit-requests", "anthropic-ratelimit-requests-limit"],
+    remaining: ["x-ratelimit-remaining-requests", "anthropic-ratelimit-requests-remaining"],
+    reset: ["x-ratelimit-reset-requests", "anthropic-ratelimit-requests-reset"],
+};
+
+const TOKEN_NAMES: BucketNames = BucketNames {
+    limit: ["x-ratelimit-limit-tokens", "anthropic-ratelimit-tokens-limit"],
+    remaining: ["x-ratelimit-remaining-tokens", "anthropic-ratelimit-tokens-remaining"],
+    reset: ["x-ratelimit-reset-tokens", "anthropic-ratelimit-tokens-reset"],
+};
 
 /// A duration of numbers with units, largest first or not: `12ms`, `6m0s`, `1h2m3.5s`.
 fn duration(text: &str) -> Option<Duration> {

@@ -5,7 +5,7 @@
 //! closes the connection and tells nobody.
 
 use chrono::{DateTime, Utc};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use sluice_domain::{ErrorClass, UpstreamUse};
 use sluice_policy::classify::AnswerShape;
 use tokio::{
@@ -24,6 +24,9 @@ use crate::{
     request_body::{PreparedBody, prepare},
     wire_error::{innermost, lost_class, not_sent_reason},
 };
+
+/// Room for the headers of a request: ours, and those that the HTTP library adds.
+const USUAL_HEADERS: usize = 12;
 
 impl Client {
     /// Makes one call. Sends at most one request, whatever happens.
@@ -47,12 +50,10 @@ impl Client {
         cancel: &CancellationToken,
     ) -> Seen {
         let permit = self.pool.acquire();
-        let sending = permit
-            .http()
-            .post(self.base_url.call_url(&request.path))
-            .headers(self.headers(request, prepared.is_streamed))
-            .body(reqwest::Body::wrap(body))
-            .send();
+        let mut outgoing = reqwest::Request::new(Method::POST, self.base_url.call_url(&request.path));
+        *outgoing.headers_mut() = self.headers(request, prepared.is_streamed);
+        *outgoing.body_mut() = Some(reqwest::Body::wrap(body));
+        let sending = permit.http().execute(outgoing);
         let timeouts = &self.upstream.timeouts;
         let must_end = Instant::now() + timeouts.total;
         let sent = send(sending, progress.clone(), timeouts, must_end, cancel).await;
@@ -71,7 +72,8 @@ impl Client {
     }
 
     fn headers(&self, request: &CallRequest, is_streamed: bool) -> HeaderMap {
-        let mut headers = self.credentials.clone();
+        let mut headers = HeaderMap::with_capacity(USUAL_HEADERS);
+        headers.extend(self.credentials.clone());
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let accept = if is_streamed { "text/event-stream" } else { "application/json" };
         headers.insert(header::ACCEPT, HeaderValue::from_static(accept));

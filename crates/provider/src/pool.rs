@@ -2,7 +2,8 @@
 //!
 //! An HTTP/2 client keeps one connection to a host, and servers allow about a hundred streams on it: 2,500 calls at
 //! once would stand in a line inside the client. So there are as many clients as calls under way need, filled in
-//! order, so that the last ones fall idle first. Over HTTP/1.1 it makes no difference.
+//! order, so that the last ones fall idle first. Over HTTP/1.1, where each call has a connection of its own, it makes
+//! no difference but for the bound of idle connections, which so grows with the calls under way.
 
 use std::{
     sync::{
@@ -76,6 +77,9 @@ impl Pool {
             if let Some(permit) = clients.iter().find_map(PooledClient::try_acquire) {
                 return permit;
             }
+            if clients.len() >= MAX_CLIENTS {
+                return least_used(&clients).acquire();
+            }
         }
         let mut clients = self.clients.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(permit) = clients.iter().find_map(PooledClient::try_acquire) {
@@ -86,9 +90,13 @@ impl Pool {
         {
             clients.push(client);
         }
-        let least_used = clients.iter().min_by_key(|client| client.calls.load(Ordering::Relaxed));
-        least_used.expect("the first client was built with the pool and none is ever removed").acquire()
+        least_used(&clients).acquire()
     }
+}
+
+fn least_used(clients: &[PooledClient]) -> &PooledClient {
+    let least_used = clients.iter().min_by_key(|client| client.calls.load(Ordering::Relaxed));
+    least_used.expect("the first client was built with the pool and none is ever removed")
 }
 
 impl PooledClient {

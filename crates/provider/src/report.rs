@@ -187,11 +187,11 @@ impl CallReport {
 }
 
 impl Answer {
-    /// The answer as it is stored.
-    pub fn stored(&self) -> StoredAnswer {
+    /// The answer as it is stored. The bytes are not copied where nobody else holds them.
+    pub fn into_stored(self) -> StoredAnswer {
         StoredAnswer {
             status_code: self.status_code,
-            body: self.body.to_vec(),
+            body: self.body.into(),
             is_truncated: self.is_truncated,
             is_assembled: self.is_assembled,
         }

@@ -14,7 +14,7 @@ use thiserror::Error;
 use tracing::{Metadata, Subscriber, level_filters::LevelFilter, subscriber::Interest};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
-    filter::dynamic_filter_fn,
+    filter::{FilterExt, dynamic_filter_fn, filter_fn},
     fmt::{self, format::JsonFields, time::SystemTime},
     layer::{Context, Filter, SubscriberExt},
     util::SubscriberInitExt,
@@ -27,6 +27,7 @@ use crate::{
     json_lines::JsonLines,
     runtime::ExportRuntime,
     span_queue::SpanQueue,
+    spans::ATTEMPT_TARGET,
 };
 
 /// How long a dropped guard may take to send what is left.
@@ -137,20 +138,44 @@ pub(crate) fn build(
             .with_location(false)
             .with_threads(false)
             .with_target(false)
-            .with_filter(span_filter())
+            .with_filter(span_filter(traces_to.is_some()))
     });
+    let log_filter = without_unseen_attempts(filter);
     let subscriber =
-        Registry::default().with(span_layer).with(log_layer(format, sink.clone()).with_filter(filter));
+        Registry::default().with(span_layer).with(log_layer(format, sink.clone()).with_filter(log_filter));
     let guard = TelemetryGuard { metrics, sink, traces, _runtime: runtime, is_shut_down: false };
     Ok((subscriber, guard))
 }
 
+/// Whether it is the span of a single attempt or call.
+fn is_of_attempt(metadata: &Metadata<'_>) -> bool {
+    metadata.is_span() && metadata.target() == ATTEMPT_TARGET
+}
+
+/// What the log shows. Its lines name the attempt that they belong to where it shows details; elsewhere the few lines
+/// that an attempt writes name the job themselves.
+fn without_unseen_attempts<S>(filter: EnvFilter) -> impl Filter<S> + Send + Sync + 'static
+where
+    S: Subscriber + for<'lookup> tracing_subscriber::registry::LookupSpan<'lookup>,
+{
+    let most = filter.max_level_hint().unwrap_or(LevelFilter::TRACE);
+    let shows_details = most >= LevelFilter::DEBUG;
+    // Two filters together have a hint only where both have one.
+    let attempts =
+        filter_fn(move |metadata| shows_details || !is_of_attempt(metadata)).with_max_level_hint(most);
+    filter.and(attempts)
+}
+
 /// Lets spans of ours through, which are of the level `info`: those of the exporters' own HTTP stack would be exported
-/// in turn, for ever.
-fn span_filter<S: 'static>() -> impl Filter<S> + Send + Sync + 'static {
+/// in turn, for ever. Those of attempts and calls only where they are exported: their ids would be seen nowhere, and a
+/// call then carries on the trace that its job came with.
+fn span_filter<S: 'static>(is_exported: bool) -> impl Filter<S> + Send + Sync + 'static {
     const LEVEL: LevelFilter = LevelFilter::INFO;
-    let is_ours = |metadata: &Metadata<'_>| {
-        metadata.is_span() && *metadata.level() <= LEVEL && metadata.target().starts_with("sluice")
+    let is_ours = move |metadata: &Metadata<'_>| {
+        metadata.is_span()
+            && *metadata.level() <= LEVEL
+            && metadata.target().starts_with("sluice")
+            && (is_exported || !is_of_attempt(metadata))
     };
     // `sometimes`, although the answer never changes: where a library asks whether a line is wanted and then writes
     // none, the registry keeps the filters' noes for the thread, and takes them for its next span, unless that span's
@@ -223,7 +248,8 @@ fn tracer_provider(
     runtime: Option<&ExportRuntime>,
     dropped_spans: Arc<AtomicU64>,
 ) -> Result<SdkTracerProvider, TelemetryError> {
-    // Without a destination there still are trace ids: for log lines, and for processes further on that export.
+    // Without a destination there still are trace ids for what comes in: for log lines, and for processes further on
+    // that export.
     let mut builder =
         SdkTracerProvider::builder().with_sampler(settings.sampler.clone()).with_resource(resource.clone());
     if let (Some(destination), Some(runtime)) = (destination, runtime) {

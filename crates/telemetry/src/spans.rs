@@ -14,6 +14,10 @@ use crate::{
     traceparent::continue_trace,
 };
 
+/// The target of the spans of single attempts and calls. There are many, and most of what they cost is the filling in:
+/// where nobody sees them (nothing is exported, and the log shows no details), the filters refuse them by it.
+pub(crate) const ATTEMPT_TARGET: &str = "sluice_telemetry::attempt";
+
 /// An HTTP request that is answered.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerFields<'a> {
@@ -102,8 +106,10 @@ pub struct AttemptFields<'a> {
 }
 
 /// A span for an attempt, in the trace of the job's submit. Log lines within it carry `job.id`, `queue` and `lease_no`.
+/// Where spans are not exported and the log shows nothing below `info`, there is none: it comes back disabled.
 pub fn attempt_span(fields: &AttemptFields<'_>) -> Span {
     let attempt = info_span!(
+        target: ATTEMPT_TARGET,
         parent: None,
         span::ATTEMPT,
         otel.name = format!("attempt {}", fields.queue),
@@ -112,6 +118,9 @@ pub fn attempt_span(fields: &AttemptFields<'_>) -> Span {
         queue = fields.queue,
         lease_no = fields.lease_no,
     );
+    if attempt.is_disabled() {
+        return attempt;
+    }
     if let Some(traceparent) = fields.traceparent {
         continue_trace(&attempt, traceparent);
     }
@@ -133,6 +142,9 @@ pub fn record_attempt_end(
     error_class: Option<&str>,
     retry_delay: Option<Duration>,
 ) {
+    if attempt.is_disabled() {
+        return;
+    }
     attempt.set_attribute(field::OUTCOME, outcome.to_owned());
     if let Some(delay) = retry_delay {
         attempt.set_attribute(field::RETRY_DELAY_S, delay.as_secs_f64());
@@ -171,10 +183,11 @@ pub struct CallFields<'a> {
     pub is_streamed: bool,
 }
 
-/// A span for a call, a child of `attempt`.
+/// A span for a call, a child of `attempt`; disabled where that is.
 pub fn call_span(attempt: &Span, fields: &CallFields<'_>) -> Span {
     let operation = operation_of_path(fields.path);
     let call = info_span!(
+        target: ATTEMPT_TARGET,
         parent: attempt,
         span::CALL,
         otel.name = format!("{operation} {}", fields.model),
@@ -182,6 +195,9 @@ pub fn call_span(attempt: &Span, fields: &CallFields<'_>) -> Span {
         call.id = %fields.call_id,
         upstream = fields.upstream,
     );
+    if call.is_disabled() {
+        return call;
+    }
     call.set_attribute(field::GEN_AI_OPERATION_NAME, operation);
     call.set_attribute(field::GEN_AI_PROVIDER_NAME, fields.provider.to_owned());
     call.set_attribute(field::GEN_AI_REQUEST_MODEL, fields.model.to_owned());

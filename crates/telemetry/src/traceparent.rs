@@ -24,6 +24,9 @@ pub fn current_trace_id() -> Option<String> {
 
 /// The `traceparent` of `span`; `None` where it belongs to no trace.
 pub fn traceparent_of(span: &Span) -> Option<String> {
+    if span.is_disabled() {
+        return None;
+    }
     let context = span.context();
     let otel_span = context.span();
     let ids = otel_span.span_context();

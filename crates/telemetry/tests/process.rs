@@ -1,28 +1,28 @@
 //! Telemetry that belongs to a whole process: `init` with the real variables, and what libraries do next to it.
 //!
-//! The test runs its own binary again, as the process whose spans it looks at.
+//! The tests run their own binary again, as the process whose spans they look at.
 
 use std::{process::Command, time::Duration};
 
 use sluice_telemetry::{
-    ServerFields, SubmitFields, TelemetryError, TelemetryOptions, init, record_server_status, server_span,
-    submit_span,
+    AttemptFields, ServerFields, SubmitFields, TelemetryError, TelemetryOptions, attempt_span, init,
+    record_server_status, server_span, submit_span, traceparent_of,
 };
 use sluice_testkit::Collector;
 
-/// Set in the process that exports.
-const EXPORTING: &str = "SLUICE_TEST_EXPORTING";
+/// Set in the process that is looked at.
+const LOOKED_AT: &str = "SLUICE_TEST_LOOKED_AT";
 
 #[test]
 fn no_span_is_lost_after_a_library_asked_for_a_level() {
-    if std::env::var_os(EXPORTING).is_some() {
+    if std::env::var_os(LOOKED_AT).is_some() {
         return serve_two_requests().unwrap();
     }
     let collector = Collector::default();
     let endpoint = collector.start();
     let ended = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "no_span_is_lost_after_a_library_asked_for_a_level"])
-        .env(EXPORTING, "1")
+        .env(LOOKED_AT, "1")
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
         .env_remove("SLUICE_LOG")
         .output()
@@ -32,6 +32,43 @@ fn no_span_is_lost_after_a_library_asked_for_a_level() {
     let mut exported: Vec<_> = spans.iter().map(|(_, span)| span.name.as_str()).collect();
     exported.sort_unstable();
     assert_eq!(exported, ["GET /readyz", "POST /v1/jobs", "submit"]);
+}
+
+#[test]
+fn an_attempt_that_nobody_sees_has_no_span() {
+    if std::env::var_os(LOOKED_AT).is_some() {
+        return attempt_unseen().unwrap();
+    }
+    let ended = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "an_attempt_that_nobody_sees_has_no_span"])
+        .env(LOOKED_AT, "1")
+        .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
+        .env_remove("SLUICE_LOG")
+        .output()
+        .unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stdout));
+}
+
+fn attempt_unseen() -> Result<(), TelemetryError> {
+    let guard = init(&TelemetryOptions::new("sluice-test"))?;
+    let traceparent = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+    let request = server_span(&ServerFields { method: "POST", route: "/v1/jobs", traceparent });
+    assert!(traceparent_of(&request).is_some());
+    let attempt = attempt_span(&AttemptFields {
+        job_id: &"job-1",
+        tenant: "default",
+        queue: "nightly",
+        model: "deepseek-flash",
+        generation: 1,
+        lease_no: 1,
+        tries: 0,
+        waited: Duration::ZERO,
+        traceparent,
+    });
+    // So the call carries on the trace that its job came with.
+    assert!(attempt.is_disabled() && traceparent_of(&attempt).is_none());
+    guard.shutdown(Duration::from_secs(10));
+    Ok(())
 }
 
 fn serve_two_requests() -> Result<(), TelemetryError> {

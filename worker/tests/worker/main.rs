@@ -9,6 +9,7 @@ mod configuration;
 mod ending;
 mod health;
 mod incarnations;
+mod many_calls;
 mod outage;
 mod pauses;
 mod world;

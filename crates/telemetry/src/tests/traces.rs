@@ -7,9 +7,9 @@ use tracing::dispatcher::with_default;
 
 use super::{Kept, process};
 use crate::{
-    AttemptFields, CallAnswer, CallFields, SubmitFields, attempt_span, call_span, continue_trace,
-    current_traceparent, is_traceparent, link_to, names::field, record_attempt_end, record_call_answer,
-    record_call_error, submit_span, traceparent_of,
+    AttemptFields, CallAnswer, CallFields, ServerFields, SubmitFields, attempt_span, call_span,
+    continue_trace, current_traceparent, is_traceparent, link_to, names::field, record_attempt_end,
+    record_call_answer, record_call_error, server_span, submit_span, traceparent_of,
 };
 
 const CLIENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -26,6 +26,10 @@ fn attempt(traceparent: Option<&str>) -> AttemptFields<'_> {
         waited: Duration::from_millis(1500),
         traceparent,
     }
+}
+
+fn request(traceparent: Option<&str>) -> ServerFields<'_> {
+    ServerFields { method: "POST", route: "/v1/jobs", traceparent }
 }
 
 fn call() -> CallFields<'static> {
@@ -145,8 +149,8 @@ fn spans_carry_the_conventional_attributes_and_nothing_else() {
 fn a_trace_goes_on_without_any_collector() {
     let (dispatch, _guard) = process(&[], &Kept::default());
     with_default(&dispatch, || {
-        let attempt = attempt_span(&attempt(Some(CLIENT)));
-        let own = traceparent_of(&attempt).unwrap();
+        let request = server_span(&request(Some(CLIENT)));
+        let own = traceparent_of(&request).unwrap();
         assert!(is_traceparent(&own));
         assert_eq!(own[..36], CLIENT[..36]);
         assert_ne!(own[36..52], CLIENT[36..52]);
@@ -158,10 +162,26 @@ fn a_trace_goes_on_without_any_collector() {
 fn what_is_no_traceparent_begins_a_new_trace() {
     let (dispatch, _guard) = process(&[], &Kept::default());
     with_default(&dispatch, || {
-        let attempt = attempt_span(&attempt(Some("00-nonsense")));
-        assert!(traceparent_of(&attempt).is_some_and(|own| own[..36] != CLIENT[..36]));
-        assert!(!continue_trace(&attempt, "00-nonsense"));
+        let request = server_span(&request(Some("00-nonsense")));
+        assert!(traceparent_of(&request).is_some_and(|own| own[..36] != CLIENT[..36]));
+        assert!(!continue_trace(&request, "00-nonsense"));
     });
+}
+
+#[test]
+fn an_attempt_that_the_log_shows_has_a_span() {
+    let log = Kept::default();
+    let (dispatch, guard) = process(&[("SLUICE_LOG", "debug")], &log);
+    with_default(&dispatch, || {
+        let attempt = attempt_span(&attempt(Some(CLIENT)));
+        let call = call_span(&attempt, &call());
+        tracing::debug!(parent: &call, "a call ended");
+    });
+    guard.shutdown(Duration::from_secs(5));
+    let text = log.text();
+    for part in ["\"job.id\":\"job-1\"", "\"queue\":\"nightly\"", "\"call.id\":\"call-1\""] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
 }
 
 #[test]
