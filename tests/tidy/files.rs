@@ -10,6 +10,7 @@ const MAX_RUST_LINES: usize = 500;
 /// Beginnings of paths whose files may be longer, and why.
 const MAY_BE_LONG: &[(&str, &str)] = &[
     ("Cargo.lock", "written by cargo"),
+    ("bench/peers/Cargo.lock", "written by cargo"),
     ("proto/", "code in it is generated from the .proto files"),
     ("deploy/dashboards/", "dashboards are written by a tool"),
 ];
