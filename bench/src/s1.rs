@@ -1,8 +1,8 @@
 //! S1: submit in bulk, bodies of 300 bytes, over one connection.
 //!
-//! *Sluice* is `Store::submit_many` in batches of a thousand; a batch is prepared while the one before it is stored, as a
+//! *Sluice* is `Store::submit_many` in batches of 4,000; a batch is prepared while the one before it is stored, as a
 //! caller that reads its input does. The *limit* is COPY of the same rows into the same two tables, in one transaction
-//! and encoded beforehand; once more with a commit for each thousand. *Peers* enqueue in bulk by the best way that they document.
+//! and encoded beforehand; once more with a commit for each 4,000. *Peers* enqueue in bulk by the best way that they document.
 
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ use crate::{
 
 const VARIANT: &str = "connections=1";
 /// The limit once more, with a commit for each batch: what Sluice acknowledges, it has committed.
-const SAME_BATCHES: &str = "connections=1 batch=1000";
+const SAME_BATCHES: &str = "connections=1 batch=4000";
 
 /// Measures all.
 pub async fn run(bench: &Bench) -> Result<()> {
