@@ -35,7 +35,8 @@ pub(crate) struct BoardReader {
     floors: Floors,
     /// How long a look counts as fresh.
     pub(crate) fresh_for: Duration,
-    net: Option<JoinHandle<Result<Lowest, StoreError>>>,
+    /// A look from the beginning that is under way, and the floors before it.
+    net: Option<(JoinHandle<Result<Lowest, StoreError>>, Floors)>,
     next_net: Instant,
 }
 
@@ -75,17 +76,17 @@ impl BoardReader {
     /// Something failed: another server may answer next, for which the floors say nothing.
     pub(crate) fn forget(&mut self) {
         self.floors.forget_all();
-        if let Some(net) = self.net.take() {
+        if let Some((net, _)) = self.net.take() {
             net.abort();
         }
     }
 
     /// Takes in a look from the beginning that has come back, and begins the next when it is time.
     async fn see_to_net(&mut self, core: &Arc<Core>, work: &Work) {
-        if let Some(net) = self.net.take_if(|net| net.is_finished())
+        if let Some((net, then)) = self.net.take_if(|(net, _)| net.is_finished())
             && let Ok(Ok(lowest)) = net.await
         {
-            let lowered = self.floors.check(lowest);
+            let lowered = self.floors.check(&then, lowest);
             if lowered > 0 {
                 tracing::warn!(lines = lowered, "jobs stood below a floor; they are leased now");
             }
@@ -95,19 +96,20 @@ impl BoardReader {
         }
         self.next_net = Instant::now() + NET_INTERVAL;
         let (core, tenant, queues) = (Arc::clone(core), work.tenant.clone(), work.queues.clone());
-        self.net = Some(tokio::spawn(async move {
+        let look = tokio::spawn(async move {
             let look = core.store.board_above(tenant.as_ref(), queues.as_deref(), &[]);
             match timeout(NET_TIMEOUT, look).await {
                 Ok(look) => look.map(|look| look.lowest),
                 Err(_) => Ok(Vec::new()),
             }
-        }));
+        });
+        self.net = Some((look, self.floors.clone()));
     }
 }
 
 impl Drop for BoardReader {
     fn drop(&mut self) {
-        if let Some(net) = &self.net {
+        if let Some((net, _)) = &self.net {
             net.abort();
         }
     }

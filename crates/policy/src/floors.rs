@@ -81,16 +81,24 @@ impl Floors {
         }
     }
 
-    /// Compares with what a look from the beginning showed: a line that has a row below its floor loses it. Says how
-    /// many did; that is a fault of whoever wrote the row.
-    pub fn check(&mut self, pairs: impl IntoIterator<Item = (LaneId, Priority, LowestKeys)>) -> usize {
+    /// Compares what a look from the beginning showed with `then`, the floors as they were before it: a line that had a
+    /// row below its floor loses it. Says how many did; that is a fault of whoever wrote the row. Not compared with the
+    /// floors of now: those may have passed what was leased since the look.
+    pub fn check(
+        &mut self,
+        then: &Self,
+        pairs: impl IntoIterator<Item = (LaneId, Priority, LowestKeys)>,
+    ) -> usize {
         let mut lowered = 0;
         for (lane, priority, lowest) in pairs {
-            let Some(lines) = self.pairs.get_mut(&(lane, priority)) else { continue };
-            for (line, key) in lines.iter_mut().zip([lowest.returned, lowest.fresh]) {
-                if line.floor.zip(key).is_some_and(|(floor, key)| key < floor) {
-                    *line = Line::default();
+            let floors = then.of(lane, priority);
+            let seen = [(floors.returned, lowest.returned), (floors.fresh, lowest.fresh)];
+            for (at, (floor, key)) in seen.into_iter().enumerate() {
+                if floor.zip(key).is_some_and(|(floor, key)| key < floor) {
                     lowered += 1;
+                    if let Some(lines) = self.pairs.get_mut(&(lane, priority)) {
+                        lines[at] = Line::default();
+                    }
                 }
             }
         }
@@ -185,8 +193,23 @@ mod tests {
         look(&mut floors, 100, 5, 9, None);
         look(&mut floors, 110, 9, 10, None);
         let lowest = LowestKeys { returned: None, fresh: Some(at(99)) };
-        assert_eq!(floors.check([(LANE, normal(), lowest)]), 1);
+        let then = floors.clone();
+        assert_eq!(floors.check(&then, [(LANE, normal(), lowest)]), 1);
         assert_eq!(floors.of(LANE, normal()), PairFloors { returned: Some(at(100)), fresh: None });
+    }
+
+    #[test]
+    fn a_row_that_was_leased_since_the_look_from_the_beginning_lowers_nothing() {
+        let mut floors = Floors::default();
+        look(&mut floors, 100, 5, 9, Some(50));
+        look(&mut floors, 110, 9, 10, Some(50));
+        let then = floors.clone();
+        look(&mut floors, 120, 10, 11, Some(90));
+        look(&mut floors, 130, 11, 12, Some(90));
+        assert_eq!(floors.of(LANE, normal()).fresh, Some(at(90)));
+        let lowest = LowestKeys { returned: None, fresh: Some(at(60)) };
+        assert_eq!(floors.check(&then, [(LANE, normal(), lowest)]), 0);
+        assert_eq!(floors.of(LANE, normal()).fresh, Some(at(90)));
     }
 
     /// What happens in the database, one step at a time.
