@@ -62,9 +62,7 @@ impl BoardReader {
         let look =
             bounded(core.store.board_above(work.tenant.as_ref(), work.queues.as_deref(), &known)).await?;
         self.fresh_for = (begun.elapsed() * REST_FACTOR).clamp(MIN_AGE, MAX_AGE);
-        if let Some(bounds) = look.bounds {
-            self.floors.observe(bounds, look.lowest);
-        }
+        self.floors.observe(look.bounds, look.lowest);
         Ok(look.entries)
     }
 

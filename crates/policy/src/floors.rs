@@ -24,12 +24,23 @@ use sluice_domain::{LaneId, LookBounds, LowestKeys, PairFloors, Priority};
 
 /// Pairs that are remembered; those beyond are looked up from the beginning.
 const MOST_PAIRS: usize = 4_096;
+/// A pair that had nothing for so many looks is forgotten: lanes come and go, and each pair that is known costs every
+/// look. While leases flow that is half a minute at the least, on an idle system half an hour.
+const MOST_EMPTY_LOOKS: u32 = 1_000;
 
 /// The floors that one worker keeps.
 #[derive(Clone, Debug, Default)]
 pub struct Floors {
-    pairs: BTreeMap<(LaneId, Priority), [Line; 2]>,
+    pairs: BTreeMap<(LaneId, Priority), Pair>,
     latest_read: Option<DateTime<Utc>>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Pair {
+    /// Of the jobs that came back or were scheduled, and of the fresh ones.
+    lines: [Line; 2],
+    /// Looks in a row that showed nothing.
+    empty_looks: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,36 +59,50 @@ struct Candidate {
 impl Floors {
     /// The floors of a pair.
     pub fn of(&self, lane: LaneId, priority: Priority) -> PairFloors {
-        self.pairs.get(&(lane, priority)).map_or_else(PairFloors::default, |lines| PairFloors {
-            returned: lines[0].floor,
-            fresh: lines[1].floor,
-        })
+        self.pairs.get(&(lane, priority)).map(Pair::floors).unwrap_or_default()
     }
 
     /// All pairs that are remembered, by lane and priority.
     pub fn pairs(&self) -> impl Iterator<Item = (LaneId, Priority, PairFloors)> + '_ {
-        self.pairs.iter().map(|((lane, priority), lines)| {
-            (*lane, *priority, PairFloors { returned: lines[0].floor, fresh: lines[1].floor })
-        })
+        self.pairs.iter().map(|((lane, priority), pair)| (*lane, *priority, pair.floors()))
     }
 
-    /// Takes note of what a look above these floors showed of the pairs it lists.
+    /// Takes note of what a look above these floors showed of the pairs it lists; without bounds, where nothing waits,
+    /// that they were empty.
     pub fn observe(
         &mut self,
-        bounds: LookBounds,
+        bounds: Option<LookBounds>,
         pairs: impl IntoIterator<Item = (LaneId, Priority, LowestKeys)>,
     ) {
-        if self.latest_read.is_some_and(|latest| bounds.read_at < latest) {
-            self.forget_all();
-        }
-        self.latest_read = Some(bounds.read_at);
-        for (lane, priority, lowest) in pairs {
-            if self.pairs.len() >= MOST_PAIRS && !self.pairs.contains_key(&(lane, priority)) {
-                continue;
+        if let Some(bounds) = bounds {
+            if self.latest_read.is_some_and(|latest| bounds.read_at < latest) {
+                self.forget_all();
             }
-            let lines = self.pairs.entry((lane, priority)).or_default();
-            lines[0].observe(lowest.returned, bounds);
-            lines[1].observe(lowest.fresh, bounds);
+            self.latest_read = Some(bounds.read_at);
+        }
+        for (lane, priority, lowest) in pairs {
+            self.observe_pair(lane, priority, lowest, bounds);
+        }
+    }
+
+    fn observe_pair(
+        &mut self,
+        lane: LaneId,
+        priority: Priority,
+        lowest: LowestKeys,
+        bounds: Option<LookBounds>,
+    ) {
+        if self.pairs.len() >= MOST_PAIRS && !self.pairs.contains_key(&(lane, priority)) {
+            return;
+        }
+        let pair = self.pairs.entry((lane, priority)).or_default();
+        let is_empty = lowest == LowestKeys::default();
+        pair.empty_looks = if is_empty { pair.empty_looks + 1 } else { 0 };
+        if pair.empty_looks > MOST_EMPTY_LOOKS {
+            self.pairs.remove(&(lane, priority));
+        } else if let Some(bounds) = bounds {
+            pair.lines[0].observe(lowest.returned, bounds);
+            pair.lines[1].observe(lowest.fresh, bounds);
         }
     }
 
@@ -96,8 +121,8 @@ impl Floors {
             for (at, (floor, key)) in seen.into_iter().enumerate() {
                 if floor.zip(key).is_some_and(|(floor, key)| key < floor) {
                     lowered += 1;
-                    if let Some(lines) = self.pairs.get_mut(&(lane, priority)) {
-                        lines[at] = Line::default();
+                    if let Some(pair) = self.pairs.get_mut(&(lane, priority)) {
+                        pair.lines[at] = Line::default();
                     }
                 }
             }
@@ -109,6 +134,12 @@ impl Floors {
     pub fn forget_all(&mut self) {
         self.pairs.clear();
         self.latest_read = None;
+    }
+}
+
+impl Pair {
+    fn floors(&self) -> PairFloors {
+        PairFloors { returned: self.lines[0].floor, fresh: self.lines[1].floor }
     }
 }
 
@@ -146,7 +177,7 @@ mod tests {
     fn look(floors: &mut Floors, read_at: i64, oldest_xid: u64, next_xid: u64, fresh: Option<i64>) {
         let bounds = LookBounds { read_at: at(read_at), oldest_xid, next_xid };
         let lowest = LowestKeys { returned: None, fresh: fresh.map(at) };
-        floors.observe(bounds, [(LANE, normal(), lowest)]);
+        floors.observe(Some(bounds), [(LANE, normal(), lowest)]);
     }
 
     #[test]
@@ -210,6 +241,19 @@ mod tests {
         let lowest = LowestKeys { returned: None, fresh: Some(at(60)) };
         assert_eq!(floors.check(&then, [(LANE, normal(), lowest)]), 0);
         assert_eq!(floors.of(LANE, normal()).fresh, Some(at(90)));
+    }
+
+    #[test]
+    fn a_pair_that_stays_empty_is_forgotten_and_one_with_work_is_not() {
+        let mut floors = Floors::default();
+        let busy = Priority::new(5).unwrap();
+        for look in 0..=i64::from(MOST_EMPTY_LOOKS) {
+            let bounds = LookBounds { read_at: at(look), oldest_xid: look as u64, next_xid: look as u64 };
+            let work = LowestKeys { returned: None, fresh: Some(at(look)) };
+            floors.observe(Some(bounds), [(LANE, normal(), LowestKeys::default()), (LANE, busy, work)]);
+        }
+        let known: Vec<_> = floors.pairs().map(|(_, priority, _)| priority).collect();
+        assert_eq!(known, [busy]);
     }
 
     /// What happens in the database, one step at a time.

@@ -110,9 +110,7 @@ impl Leasing {
         let begun = Instant::now();
         let look = self.store.board_above(None, None, &known).await?;
         let took = begun.elapsed();
-        if let Some(bounds) = look.bounds {
-            self.floors.observe(bounds, look.lowest);
-        }
+        self.floors.observe(look.bounds, look.lowest);
         self.pairs = look.entries.into_iter().filter_map(runnable).collect();
         self.board_until = Some(Instant::now() + (took * REST_FACTOR).clamp(MIN_AGE, MAX_AGE));
         Ok(())
