@@ -9,9 +9,13 @@ use sluice_domain::{
 
 use crate::{Grant, Store, StoreError};
 
+/// The most jobs of one lease.
+pub const MAX_LEASE_BATCH: u32 = 10_000;
+
 impl Store {
-    /// Leases at most `limit` jobs of the granted pairs, in the order of the grants; each stands on the *begun* half of
-    /// the ledger by the same statement. A dead incarnation gets [`StoreError::IncarnationDead`].
+    /// Leases at most `limit` jobs of the granted pairs, in the order of the grants, and never more than
+    /// [`MAX_LEASE_BATCH`]; each stands on the *begun* half of the ledger by the same statement. A dead incarnation gets
+    /// [`StoreError::IncarnationDead`].
     pub async fn lease_many(
         &self,
         incarnation: IncarnationId,
@@ -24,6 +28,9 @@ impl Store {
             grants.iter().map(|grant| i32::try_from(grant.limit).unwrap_or(i32::MAX)).collect();
         let returned: Vec<_> = grants.iter().map(|grant| grant.floors.returned).collect();
         let fresh: Vec<_> = grants.iter().map(|grant| grant.floors.fresh).collect();
+        // Made here: a random number of the database costs as much as an index entry.
+        let lease_ids: Vec<_> =
+            (0..limit.min(MAX_LEASE_BATCH)).map(|_| LeaseId::generate().as_uuid()).collect();
         let rows = sqlx::query!(
             r#"-- job_lease_many
             SELECT job_id AS "job_id!", lease_id AS "lease_id!", lane_id AS "lane_id!", generation AS "generation!",
@@ -31,14 +38,14 @@ impl Store {
                    max_attempts, hold_on_unknown AS "hold_on_unknown!", priority AS "priority!",
                    tenant AS "tenant!", queue AS "queue!", model AS "model!", path AS "path!", deadline_in_ms,
                    waited_ms AS "waited_ms!", traceparent, body AS "body!"
-            FROM sluice.lease($1, $2, $3, $4, $5, $6, $7)"#,
+            FROM sluice.lease($1, $2, $3, $4, $5::timestamptz[], $6::timestamptz[], $7::uuid[])"#,
             incarnation.as_uuid(),
             &lanes,
             &priorities,
             &limits,
-            i32::try_from(limit).unwrap_or(i32::MAX),
             &returned as _,
             &fresh as _,
+            &lease_ids,
         )
         .fetch_all(&self.pool)
         .await?;

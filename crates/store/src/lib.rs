@@ -40,6 +40,7 @@ pub use explain::JobStanding;
 pub use hints::{Doorbell, DoorbellListener, Ringer};
 pub use incarnation::{NewIncarnation, WorkerRow};
 pub use job::Bodies;
+pub use lease::MAX_LEASE_BATCH;
 pub use maintenance::{ReapRequest, Reaped};
 pub use migrate::{MigrationReport, SchemaState};
 pub use pauses::{Pause, PausedKind};

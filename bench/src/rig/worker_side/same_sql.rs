@@ -4,6 +4,7 @@
 //! before it found its oldest job: that is as good as any floor can be.
 
 use anyhow::Result;
+use sluice_domain::LeaseId;
 
 use super::start_incarnation;
 use crate::rig::{Database, pgbench};
@@ -21,11 +22,18 @@ pub async fn same_sql(database: &Database, backlog: u64, clients: usize, batch: 
             ("incarnation", incarnation.to_string()),
             ("batch", batch.to_string()),
             ("floor", "-infinity".to_owned()),
+            ("lease_ids", lease_ids(batch)),
         ],
     };
     let measured = pgbench::run(database, &script).await?;
     let done = database.number("SELECT count(*) FROM sluice.done").await?;
     Ok(done as f64 / measured.seconds())
+}
+
+/// An array of so many ids, the same for each lease: making them is the worker's work and not the server's.
+fn lease_ids(batch: u32) -> String {
+    let ids: Vec<String> = (0..batch).map(|_| LeaseId::generate().to_string()).collect();
+    format!("{{{}}}", ids.join(","))
 }
 
 const SCRIPT: &str = "\
@@ -34,8 +42,9 @@ coalesce(array_agg(lease_id ORDER BY job_id), '{}') AS leases, count(*) AS got, 
 coalesce(sum(length(body)), 0) AS bytes, \
 coalesce((statement_timestamp() - (max(waited_ms) + 1) * interval '1 ms')::text, :floor) AS floor \
 FROM sluice.lease(:incarnation::uuid, \
-ARRAY[sluice.lane_id('default', 'default', 'no-op')], ARRAY[3]::smallint[], ARRAY[:batch::int], :batch::int, \
-ARRAY[NULL]::timestamptz[], ARRAY[:floor::timestamptz]) \\gset
+ARRAY[sluice.lane_id('default', 'default', 'no-op')], ARRAY[3]::smallint[], ARRAY[:batch::int], \
+ARRAY[NULL]::timestamptz[], ARRAY[:floor::timestamptz], \
+:lease_ids::uuid[]) \\gset
 SELECT count(*) FROM sluice.settle(:jobs::uuid[], :leases::uuid[], \
 array_fill('succeeded'::text, ARRAY[:got::int]), array_fill('succeeded'::text, ARRAY[:got::int]), \
 array_fill(0::bigint, ARRAY[:got::int]), array_fill(1::smallint, ARRAY[:got::int]), \
