@@ -1,5 +1,35 @@
 -- Settling without copies: what the caller says of an attempt stays in its arrays and is read by position where it is
--- written. Before, each of 27 columns, bodies included, went through four temporary stores and one whole-row value.
+-- written. Before, each of 27 columns, bodies included, went through four temporary stores and one whole-row value. And
+-- what another column says already is not written: the lane and priority of a job that has ended stand in sluice.jobs,
+-- a call that was made for one lease has its id, and no word of cached or reasoning tokens means none.
+
+ALTER TABLE sluice.done ALTER COLUMN lane_id DROP NOT NULL, ALTER COLUMN priority DROP NOT NULL;
+COMMENT ON COLUMN sluice.done.lane_id IS 'Not written any more: it is in sluice.jobs.';
+COMMENT ON COLUMN sluice.done.priority IS 'Not written any more: it is in sluice.jobs.';
+COMMENT ON COLUMN sluice.done.call_id IS 'The call, where its id is not the lease''s.';
+COMMENT ON COLUMN sluice.done.cached_input_tokens IS
+    'Tokens of the prompt that came from the provider''s context cache; null beside input tokens: none.';
+COMMENT ON COLUMN sluice.done.reasoning_tokens IS
+    'Tokens of the answer that were reasoning; null beside output tokens: none.';
+
+CREATE OR REPLACE VIEW sluice.attempts_ended AS
+    SELECT e.job_id, e.lease_id, e.generation, e.lease_no, e.outcome, e.ended_at, e.is_late, e.status_code,
+           e.input_tokens, e.cached_input_tokens, e.output_tokens, e.reasoning_tokens, e.cost_nano_usd,
+           e.call_duration_ms, e.first_byte_ms, e.call_id, e.upstream, e.upstream_model, e.answered_model,
+           e.request_id, e.error_class, e.error_message, e.incarnation_id, e.begun_at
+    FROM sluice.ledger_ended e
+    UNION ALL
+    SELECT d.job_id, d.lease_id, d.generation, d.lease_no,
+           CASE WHEN d.is_cached THEN 'cached' WHEN d.state = 'succeeded' THEN 'succeeded' ELSE 'failed'
+           END::sluice.outcome,
+           d.finished_at, false, d.status_code, d.input_tokens,
+           CASE WHEN d.input_tokens IS NOT NULL THEN coalesce(d.cached_input_tokens, 0) END, d.output_tokens,
+           CASE WHEN d.output_tokens IS NOT NULL THEN coalesce(d.reasoning_tokens, 0) END, d.cost_nano_usd,
+           d.call_duration_ms, d.first_byte_ms,
+           CASE WHEN d.upstream IS NOT NULL THEN coalesce(d.call_id, d.lease_id) END, d.upstream,
+           d.upstream_model, d.answered_model, d.request_id, d.error_class, d.error_message, d.incarnation_id,
+           d.begun_at
+    FROM sluice.done d WHERE d.begun_at IS NOT NULL;
 
 CREATE OR REPLACE FUNCTION sluice.settle(
     p_job_ids uuid[], p_lease_ids uuid[], p_outcomes text[], p_next text[], p_delays_ms bigint[],
@@ -52,20 +82,20 @@ BEGIN
         FROM gone g WHERE NOT g.ends_with_its_job
     ), finished AS (
         INSERT INTO sluice.done
-            (job_id, generation, state, lane_id, priority, finished_at, lease_id, lease_no, tries, crashes,
+            (job_id, generation, state, finished_at, lease_id, lease_no, tries, crashes,
              is_cached, is_truncated, is_assembled, is_retryable, status_code, error_class, error_message, body,
              incarnation_id, begun_at, input_tokens, cached_input_tokens, output_tokens, reasoning_tokens,
              cost_nano_usd, call_duration_ms, first_byte_ms, call_id, upstream, upstream_model, answered_model,
              request_id)
-        SELECT g.job_id, g.generation, g.next::sluice.job_state, g.lane_id, g.priority, v_now, g.lease_id, g.lease_no,
+        SELECT g.job_id, g.generation, g.next::sluice.job_state, v_now, g.lease_id, g.lease_no,
                g.tries + p_tries[g.n], g.crashes, p_outcomes[g.n] = 'cached', p_is_truncated[g.n],
                p_is_assembled[g.n], p_is_retryable[g.n], p_status_codes[g.n],
                CASE WHEN g.next <> 'succeeded' THEN p_error_classes[g.n] END,
                CASE WHEN g.next <> 'succeeded' THEN p_error_messages[g.n] END, p_bodies[g.n],
                CASE WHEN g.ends_with_its_job THEN g.incarnation_id END,
-               CASE WHEN g.ends_with_its_job THEN g.leased_at END, p_input_tokens[g.n], p_cached_tokens[g.n],
-               p_output_tokens[g.n], p_reasoning_tokens[g.n], p_costs[g.n], p_durations_ms[g.n],
-               p_first_bytes_ms[g.n], p_call_ids[g.n], p_upstreams[g.n], p_upstream_models[g.n],
+               CASE WHEN g.ends_with_its_job THEN g.leased_at END, p_input_tokens[g.n], nullif(p_cached_tokens[g.n], 0),
+               p_output_tokens[g.n], nullif(p_reasoning_tokens[g.n], 0), p_costs[g.n], p_durations_ms[g.n],
+               p_first_bytes_ms[g.n], nullif(p_call_ids[g.n], g.lease_id), p_upstreams[g.n], p_upstream_models[g.n],
                p_answered_models[g.n], p_request_ids[g.n]
         FROM gone g WHERE g.next IN ('succeeded', 'failed')
     ), requeued AS (

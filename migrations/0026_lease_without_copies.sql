@@ -1,6 +1,11 @@
 -- Leasing without copies: rows are picked into an array of places, and deleted by place and position. The caller brings
 -- the lease ids, made by its own generator of random numbers: in the database one costs as much as an index entry.
 
+ALTER TABLE sluice.ledger_begun ALTER COLUMN lease_nos DROP NOT NULL;
+COMMENT ON COLUMN sluice.ledger_begun.lease_nos IS 'Which lease of its job each is, from 1; null: the first of each.';
+ALTER TABLE sluice.jobs ALTER COLUMN path DROP NOT NULL;
+COMMENT ON COLUMN sluice.jobs.path IS 'The API path that it calls; null: /v1/chat/completions.';
+
 CREATE FUNCTION sluice.lease(
     p_incarnation uuid, p_lanes bigint[], p_priorities smallint[], p_limits integer[],
     p_returned_floors timestamptz[], p_fresh_floors timestamptz[], p_lease_ids uuid[])
@@ -79,11 +84,12 @@ BEGIN
                 ), begun AS (
                     INSERT INTO sluice.ledger_begun (id, incarnation_id, begun_at, job_ids, lease_ids, lease_nos)
                     SELECT sluice.uuid_v7(), p_incarnation, v_now, array_agg(t.job_id), array_agg(t.lease_id),
-                           array_agg(t.lease_no)
+                           CASE WHEN max(t.lease_no) > 1 THEN array_agg(t.lease_no) END
                     FROM taken t
                 )
                 SELECT t.job_id, t.lease_id, t.lane_id, t.generation, t.lease_no, t.tries, t.crashes, t.refusals,
-                       j.max_attempts, t.hold_on_unknown, t.priority, j.tenant, j.queue, j.model, j.path,
+                       j.max_attempts, t.hold_on_unknown, t.priority, j.tenant, j.queue, j.model,
+                       coalesce(j.path, '/v1/chat/completions'),
                        (extract(epoch FROM t.deadline - v_now) * 1000)::bigint,
                        greatest(0, (extract(epoch FROM v_now - t.key) * 1000)::bigint), j.traceparent, j.body
                 FROM taken t

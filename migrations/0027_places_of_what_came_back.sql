@@ -1,8 +1,8 @@
--- Where a job stands is looked up for whatever can stand elsewhere, row by row, and for nothing else. A row of running by
--- its first lease, and an end that a settle wrote, are left out, since both come from a row that the same statement
--- deleted. The first has its only source in the row that its submit wrote; should a statement copy that row, the copy's
--- lease is refused while the job runs, and its end by the key of sluice.done. Looking all of them up, from a copy of all
--- rows that a statement wrote, cost a quarter of leasing and settling.
+-- Where a job stands is looked up for whatever can stand elsewhere, row by row, and for nothing else. A row of running
+-- by its first lease, and an end that a settle wrote, are left out, since both come from a row that the same statement
+-- deleted. The first has its only source in the row that its submit wrote; should a statement copy that row, the
+-- copy's lease is refused while the job runs, and its end by the key of sluice.done. Looking all of them up, from a
+-- copy of all rows that a statement wrote, cost a quarter of leasing and settling.
 
 CREATE FUNCTION sluice.refuse_second_place_of_row() RETURNS trigger
     LANGUAGE plpgsql

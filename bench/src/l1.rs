@@ -28,7 +28,12 @@ pub async fn run(bench: &Bench) -> Result<()> {
         let mut rates = Vec::new();
         for workers in WORKERS {
             let worked = sluice(&server, backlog, workers).await?;
-            progress!("L1 run {run}: sluice, {workers} workers: {:.0} jobs/s", worked.rate());
+            progress!(
+                "L1 run {run}: sluice, {workers} workers: {:.0} jobs/s; a lease {:.1} ms, a settle {:.1} ms",
+                worked.rate(),
+                worked.leases.percentile_ms(50.0),
+                worked.settles.percentile_ms(50.0)
+            );
             sheet.note(SLUICE, &variant(workers), JOBS_PER_S, worked.rate());
             rates.push((workers, worked.rate()));
         }

@@ -35,7 +35,7 @@ pub async fn places(pool: &PgPool) -> Result<Vec<Place>> {
 /// The whole ledger.
 pub async fn attempts(pool: &PgPool) -> Result<Vec<Attempt>> {
     let rows = sqlx::query(
-        "SELECT b.job_id, b.lease_id, b.lease_no, e.outcome::text, e.call_id
+        "SELECT b.job_id, b.lease_id, coalesce(b.lease_no, 1) AS lease_no, e.outcome::text, e.call_id
          FROM (SELECT unnest(l.job_ids) AS job_id, unnest(l.lease_ids) AS lease_id, unnest(l.lease_nos) AS lease_no,
                       l.begun_at
                FROM sluice.ledger_begun l) b

@@ -22,7 +22,8 @@ use crate::{
 /// Makes the call. Takes the body out of the lease.
 pub(crate) async fn make(core: &Core, lease: &mut Lease, target: &Target, attempt: &Span) -> CallReport {
     let body = Bytes::from(std::mem::take(&mut lease.job.body));
-    let call_id = CallId::generate();
+    // An attempt makes one call at most, which can have its lease's id: then it is stored once.
+    let call_id = CallId::from_uuid(lease.job.lease_id.as_uuid());
     let span = begin_span(attempt, lease, target, call_id, &body);
     let request = CallRequest {
         call_id,

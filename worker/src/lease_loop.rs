@@ -4,11 +4,12 @@
 //! leases safe (`stray`). It also sees to what the beat brings: a dead incarnation, a newer configuration.
 //!
 //! Idle, it says once that it sleeps, looks once more (what was submitted in between rang for nobody), and then looks
-//! at each bell, at the next due time and at each poll interval.
+//! at each bell, at the next due time and at each poll interval. A bell mostly rings for one more job of where the last
+//! ones came from: there it leases at once, before it looks at the board.
 
 use std::sync::{Arc, PoisonError, atomic::Ordering};
 
-use sluice_domain::{IncarnationId, LeasedJob, QueueName, TenantName};
+use sluice_domain::{IncarnationId, LaneId, LeasedJob, Priority, QueueName, TenantName};
 use sluice_policy::board::{PlannedGrant, Planner};
 use sluice_store::{Grant, StoreError};
 use tokio::time::Instant;
@@ -29,6 +30,9 @@ use crate::{
 
 /// The most jobs of one lease statement.
 const MAX_LEASE: usize = 200;
+/// The most jobs that are leased at a bell without a look at the board, and of how many pairs: more would go past what
+/// the plan says of shares.
+const MAX_AT_BELL: usize = 8;
 /// The most jobs that one maintenance statement ends.
 const MAX_ENDED: u32 = 200;
 /// About so many bytes of bodies come with one lease statement.
@@ -57,10 +61,10 @@ pub(crate) async fn run(core: &Arc<Core>, work: &Work) {
         if matches!(next, Next::Finished) {
             return;
         }
-        tokio::select! {
-            () = wait(core, work.mode, next) => {}
-            _ = phase.changed() => {}
-        }
+        leasing.is_rung = tokio::select! {
+            is_rung = wait(core, work.mode, next) => is_rung,
+            _ = phase.changed() => false,
+        };
     }
 }
 
@@ -79,6 +83,10 @@ struct Leasing<'a> {
     /// The newest configuration that could not be understood.
     unreadable_version: i64,
     is_asleep: bool,
+    /// A bell rang, and no lease was tried since.
+    is_rung: bool,
+    /// Where the last jobs came from, and which pauses were known then.
+    recent: (Vec<(LaneId, Priority)>, u64),
     has_failed: bool,
 }
 
@@ -96,6 +104,8 @@ impl<'a> Leasing<'a> {
             empty: Backoff::up_to(core.timing.poll_interval),
             unreadable_version: 0,
             is_asleep: false,
+            is_rung: false,
+            recent: (Vec::new(), 0),
             has_failed: false,
         }
     }
@@ -111,6 +121,9 @@ impl<'a> Leasing<'a> {
         let wanted = self.core.slots.wanted().min(most);
         if wanted == 0 {
             return Ok(Next::SlotFreed);
+        }
+        if std::mem::take(&mut self.is_rung) && self.lease_at_bell(wanted.min(MAX_AT_BELL)).await? {
+            return Ok(Next::Again);
         }
         // Looked at before the board: an attempt that is written in between may put its job on the board.
         let had_nothing = self.core.held.count() == 0;
@@ -152,6 +165,7 @@ impl<'a> Leasing<'a> {
                 tracing::info!(configuration.version = routing.version, "the configuration was loaded");
                 core.routing.store(Arc::new(routing));
                 self.board = None;
+                self.recent.0.clear();
             }
             Err(WorkerError::Configuration { version, source }) => {
                 tracing::error!(configuration.version = version, error = %source, "a configuration can't be read");
@@ -189,30 +203,24 @@ impl<'a> Leasing<'a> {
         blocked.clone_from(&board.blocked);
     }
 
+    /// Leases where the last jobs came from. Says whether any came: if not, or if there is more, the board tells.
+    async fn lease_at_bell(&mut self, wanted: usize) -> Result<bool, WorkerError> {
+        let (recent, pauses_seen) = &self.recent;
+        if recent.is_empty() || *pauses_seen != self.core.pauses.changes() {
+            return Ok(false);
+        }
+        let grant = |&(lane_id, priority)| PlannedGrant { lane_id, priority, limit: wanted as u32 };
+        let planned = recent.iter().map(grant).collect();
+        self.board = None;
+        Ok(self.lease_planned(planned, wanted).await?.is_some_and(|came| came > 0))
+    }
+
     async fn lease(&mut self, wanted: usize) -> Result<Next, WorkerError> {
         let core = self.core;
         let pairs = self.board.as_ref().map(|board| board.pairs.as_slice()).unwrap_or_default();
         let planned = self.planner.plan(pairs, wanted as u32);
-        let grants: Vec<Grant> = planned.into_iter().map(|grant| self.above_floors(grant)).collect();
-        let (incarnation_id, leased_at) = (core.incarnation.id(), Instant::now());
-        let leased = match bounded(core.store.lease_many(incarnation_id, &grants, wanted as u32)).await {
-            Ok(leased) => leased,
-            Err(StoreError::IncarnationDead) => {
-                core.incarnation.mark_dead(incarnation_id);
-                return Ok(Next::Again);
-            }
-            Err(source) => {
-                self.strays.soon();
-                return Err(failed_to("lease jobs", source));
-            }
-        };
-        core.metrics.leased(leased.len(), leased_at.elapsed());
-        self.planner.note_leased(leased.iter().map(|job| (job.lane_id, job.priority)));
-        self.weigh(&leased);
-        let (came, is_short) = (leased.len(), leased.len() < wanted);
-        self.take(leased, incarnation_id, leased_at);
-        // The calls leave before the next statement is made.
-        tokio::task::yield_now().await;
+        let Some(came) = self.lease_planned(planned, wanted).await? else { return Ok(Next::Again) };
+        let is_short = came < wanted;
         if is_short {
             self.board = None;
         }
@@ -225,11 +233,41 @@ impl<'a> Leasing<'a> {
         }
         self.empty.reset();
         if self.is_asleep && !is_short {
-            let awake = bounded(core.store.incarnation_wake(incarnation_id)).await;
+            let awake = bounded(core.store.incarnation_wake(core.incarnation.id())).await;
             awake.map_err(|source| failed_to("say that there is work again", source))?;
             self.is_asleep = false;
         }
         Ok(Next::Again)
+    }
+
+    /// Leases and hands over to the slots. How many came; `None`: the incarnation is dead.
+    async fn lease_planned(
+        &mut self,
+        planned: Vec<PlannedGrant>,
+        wanted: usize,
+    ) -> Result<Option<usize>, WorkerError> {
+        let core = self.core;
+        let grants: Vec<Grant> = planned.into_iter().map(|grant| self.above_floors(grant)).collect();
+        let (incarnation_id, leased_at) = (core.incarnation.id(), Instant::now());
+        let leased = match bounded(core.store.lease_many(incarnation_id, &grants, wanted as u32)).await {
+            Ok(leased) => leased,
+            Err(StoreError::IncarnationDead) => {
+                core.incarnation.mark_dead(incarnation_id);
+                return Ok(None);
+            }
+            Err(source) => {
+                self.strays.soon();
+                return Err(failed_to("lease jobs", source));
+            }
+        };
+        core.metrics.leased(leased.len(), leased_at.elapsed());
+        self.planner.note_leased(leased.iter().map(|job| (job.lane_id, job.priority)));
+        self.weigh(&leased);
+        let came = leased.len();
+        self.take(leased, incarnation_id, leased_at);
+        // The calls leave before the next statement is made.
+        tokio::task::yield_now().await;
+        Ok(Some(came))
     }
 
     fn above_floors(&self, planned: PlannedGrant) -> Grant {
@@ -245,8 +283,11 @@ impl<'a> Leasing<'a> {
         }
     }
 
-    fn take(&self, jobs: Vec<LeasedJob>, incarnation_id: IncarnationId, leased_at: Instant) {
+    fn take(&mut self, jobs: Vec<LeasedJob>, incarnation_id: IncarnationId, leased_at: Instant) {
         let core = self.core;
+        if !jobs.is_empty() {
+            self.recent = (pairs_of(&jobs), core.pauses.changes());
+        }
         let leases: Vec<Lease> =
             jobs.into_iter().map(|job| Lease::new(job, incarnation_id, leased_at)).collect();
         for lease in &leases {
@@ -293,6 +334,18 @@ impl<'a> Leasing<'a> {
         }
         self.backoff.reset();
     }
+}
+
+/// The first few pairs that these jobs came from.
+fn pairs_of(jobs: &[LeasedJob]) -> Vec<(LaneId, Priority)> {
+    let mut pairs = Vec::new();
+    for job in jobs {
+        let pair = (job.lane_id, job.priority);
+        if pairs.len() < MAX_AT_BELL && !pairs.contains(&pair) {
+            pairs.push(pair);
+        }
+    }
+    pairs
 }
 
 fn failed_to(doing: &'static str, source: StoreError) -> WorkerError {

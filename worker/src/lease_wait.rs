@@ -22,8 +22,8 @@ pub(crate) enum Next {
     Finished,
 }
 
-/// Waits for what a round needs to come to something.
-pub(crate) async fn wait(core: &Core, mode: WorkMode, next: Next) {
+/// Waits for what a round needs to come to something. Says whether a bell rang for it.
+pub(crate) async fn wait(core: &Core, mode: WorkMode, next: Next) -> bool {
     let signals = &core.signals;
     let poll = || jittered(core.timing.poll_interval);
     match next {
@@ -42,11 +42,12 @@ pub(crate) async fn wait(core: &Core, mode: WorkMode, next: Next) {
             }
         }
         Next::Rest(rest) => sleep(rest).await,
-        Next::Work { due_at } => wait_for_work(core, mode, due_at).await,
+        Next::Work { due_at } => return wait_for_work(core, mode, due_at).await,
     }
+    false
 }
 
-async fn wait_for_work(core: &Core, mode: WorkMode, due_at: Option<Instant>) {
+async fn wait_for_work(core: &Core, mode: WorkMode, due_at: Option<Instant>) -> bool {
     let signals = &core.signals;
     let poll_at = Instant::now() + jittered(core.timing.poll_interval);
     let ends_when_empty = mode == WorkMode::UntilIdle && core.held.count() > 0;
@@ -54,10 +55,10 @@ async fn wait_for_work(core: &Core, mode: WorkMode, due_at: Option<Instant>) {
         let own_due_at = signals.next_due(Instant::now());
         let until = [due_at, own_due_at].into_iter().flatten().fold(poll_at, Instant::min);
         tokio::select! {
-            () = signals.bell.notified() => return,
-            () = signals.changed.notified() => return,
-            () = sleep_until(until) => return,
-            () = core.held.emptied(), if ends_when_empty => return,
+            () = signals.bell.notified() => return true,
+            () = signals.changed.notified() => return false,
+            () = sleep_until(until) => return false,
+            () = core.held.emptied(), if ends_when_empty => return false,
             () = signals.due_noted.notified() => {}
         }
     }

@@ -58,9 +58,11 @@ fn encoded(jobs: &[NewJob], lane: i64, now: i64) -> (Vec<u8>, Vec<u8>) {
         let priority = i16::from(job.priority.get());
         wide.row(11);
         wide.id(job.id);
-        for text in [job.tenant.as_str(), job.queue.as_str(), job.model.as_str(), job.path.as_str()] {
+        for text in [job.tenant.as_str(), job.queue.as_str(), job.model.as_str()] {
             wide.field(text.as_bytes());
         }
+        // The usual path.
+        wide.null();
         wide.field(&lane.to_be_bytes());
         wide.field(&priority.to_be_bytes());
         wide.field(&key.to_be_bytes());
@@ -100,6 +102,10 @@ impl Rows {
     fn field(&mut self, bytes: &[u8]) {
         self.0.extend((bytes.len() as i32).to_be_bytes());
         self.0.extend(bytes);
+    }
+
+    fn null(&mut self) {
+        self.0.extend((-1_i32).to_be_bytes());
     }
 
     fn id(&mut self, id: JobId) {

@@ -49,7 +49,7 @@ const FILL: &str = "
     ), stored AS (
         INSERT INTO sluice.jobs (id, tenant, queue, model, path, lane_id, priority, created_at, hold_on_unknown, tags,
                                  body)
-        SELECT id, 'default', 'default', $2, '/v1/chat/completions', sluice.lane_id('default', 'default', $2), 3, key,
+        SELECT id, 'default', 'default', $2, NULL, sluice.lane_id('default', 'default', $2), 3, key,
                false, '{}', $3
         FROM input
     )

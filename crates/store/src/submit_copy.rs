@@ -7,7 +7,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgConnection, PgPool};
 
-use sluice_domain::{NewJob, OnUnknown, Priority, SubmitOutcome};
+use sluice_domain::{ApiPath, NewJob, OnUnknown, Priority, SubmitOutcome};
 
 use crate::StoreError;
 
@@ -132,9 +132,11 @@ impl Rows {
         let row = &mut self.jobs;
         row.extend_from_slice(&14_i16.to_be_bytes());
         put(row, &id);
-        for text in [job.tenant.as_str(), job.queue.as_str(), job.model.as_str(), job.path.as_str()] {
+        for text in [job.tenant.as_str(), job.queue.as_str(), job.model.as_str()] {
             put(row, text.as_bytes());
         }
+        // The usual path is not stored, as in `sluice.submit_batch`.
+        put_if(row, (job.path != ApiPath::default()).then(|| job.path.as_str()));
         let lane_at = put_gap(row);
         put(row, &i16::from(job.priority.get()).to_be_bytes());
         let created_at = put_gap(row);

@@ -61,7 +61,8 @@ fn success(incarnation: IncarnationId, job: &LeasedJob, answer: &[u8]) -> Settle
         }),
         cost: NanoUsd(12_345),
         call: Some(UpstreamUse {
-            call_id: CallId::generate(),
+            // As `worker/src/call.rs` names its calls.
+            call_id: CallId::from_uuid(job.lease_id.as_uuid()),
             upstream: "bench".to_owned(),
             model: payload::MODEL.to_owned(),
             answered_model: None,

@@ -18,8 +18,8 @@ const COPY_RUNNING_TO_DONE: &str = "INSERT INTO sluice.done (job_id, generation,
     finished_at, lease_no, tries, crashes) SELECT job_id, generation, 'succeeded', lane_id, priority,
     clock_timestamp(), lease_no, tries, crashes FROM sluice.running";
 const REVIVE: &str =
-    "INSERT INTO sluice.running SELECT job_id, gen_random_uuid(), gen_random_uuid(), lane_id,
-    priority, generation, lease_no + 1, tries, crashes, 0, false, NULL, clock_timestamp() FROM sluice.done";
+    "INSERT INTO sluice.running SELECT job_id, gen_random_uuid(), gen_random_uuid(), 1, 3,
+    generation, lease_no + 1, tries, crashes, 0, false, NULL, clock_timestamp() FROM sluice.done";
 const END_TWICE: &str = "INSERT INTO sluice.done SELECT * FROM sluice.done";
 
 async fn refused(f: &Fixture, statement: &'static str) {
