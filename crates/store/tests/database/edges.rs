@@ -8,7 +8,9 @@ const COPY_RUNNING_TO_READY: &str =
     "INSERT INTO sluice.ready SELECT lane_id, priority, 0, clock_timestamp(), job_id,
     generation, lease_no, tries, crashes, refusals, hold_on_unknown, deadline FROM sluice.running";
 const COPY_READY_TO_RUNNING: &str =
-    "INSERT INTO sluice.running SELECT job_id, gen_random_uuid(), gen_random_uuid(),
+    "INSERT INTO sluice.running (job_id, lease_id, incarnation_id, lane_id, priority, generation,
+    lease_no, tries, crashes, refusals, hold_on_unknown, deadline, leased_at)
+    SELECT job_id, gen_random_uuid(), gen_random_uuid(),
     lane_id, priority, generation, lease_no + 1, tries, crashes, refusals, hold_on_unknown, deadline,
     clock_timestamp() FROM sluice.ready";
 const COPY_READY_TO_HELD: &str =
@@ -18,7 +20,9 @@ const COPY_RUNNING_TO_DONE: &str = "INSERT INTO sluice.done (job_id, generation,
     finished_at, lease_no, tries, crashes) SELECT job_id, generation, 'succeeded', lane_id, priority,
     clock_timestamp(), lease_no, tries, crashes FROM sluice.running";
 const REVIVE: &str =
-    "INSERT INTO sluice.running SELECT job_id, gen_random_uuid(), gen_random_uuid(), 1, 3,
+    "INSERT INTO sluice.running (job_id, lease_id, incarnation_id, lane_id, priority, generation,
+    lease_no, tries, crashes, refusals, hold_on_unknown, deadline, leased_at)
+    SELECT job_id, gen_random_uuid(), gen_random_uuid(), 1, 3,
     generation, lease_no + 1, tries, crashes, 0, false, NULL, clock_timestamp() FROM sluice.done";
 const END_TWICE: &str = "INSERT INTO sluice.done SELECT * FROM sluice.done";
 
