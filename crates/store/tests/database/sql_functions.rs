@@ -150,3 +150,83 @@ async fn a_filter_takes_dates_that_no_id_can_hold() {
         assert_eq!(found, 1, "{after} to {before}");
     }
 }
+
+/// The channels that were notified within a transaction that is committed.
+async fn rung(f: &Fixture, statement: &'static str, id: Uuid) -> Vec<String> {
+    let mut listener = sqlx::postgres::PgListener::connect_with(f.database.pool()).await.unwrap();
+    listener.listen_all(["sluice_cancelled", "sluice_ended", "test_over"]).await.unwrap();
+    sqlx::query(statement).bind(id).execute(f.database.pool()).await.unwrap();
+    sqlx::query("SELECT pg_notify('test_over', '')").execute(f.database.pool()).await.unwrap();
+    let mut channels = Vec::new();
+    loop {
+        match listener.recv().await.unwrap().channel() {
+            "test_over" => break,
+            channel => channels.push(channel.to_owned()),
+        }
+    }
+    channels.sort();
+    channels
+}
+
+#[tokio::test]
+async fn a_cancel_rings_for_the_worker_and_for_whoever_waits() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    let running = f.submit(&job().build()).await;
+    f.lease_one(worker).await;
+    let queued = f.submit(&job().build()).await;
+    let cancel = "SELECT sluice.cancel($1)";
+    assert_eq!(rung(&f, cancel, running.as_uuid()).await, ["sluice_cancelled", "sluice_ended"]);
+    assert_eq!(rung(&f, cancel, queued.as_uuid()).await, ["sluice_ended"]);
+    assert_eq!(rung(&f, cancel, queued.as_uuid()).await, [""; 0], "it was cancelled before");
+    let many = "SELECT sluice.cancel(id) FROM sluice.submit_many(
+                    '[{\"body\":{\"model\":\"m\"}},{\"body\":{\"model\":\"m\"}}]') AS id WHERE $1 IS NOT NULL";
+    assert_eq!(rung(&f, many, queued.as_uuid()).await, ["sluice_ended"], "one ring for all of a transaction");
+}
+
+#[tokio::test]
+async fn a_cancel_that_finds_the_job_nowhere_is_an_error_and_no_word() {
+    let f = Fixture::new().await;
+    let id = f.submit(&job().build()).await;
+    // As if it moved each time.
+    sqlx::query("DELETE FROM sluice.ready").execute(f.database.pool()).await.unwrap();
+    let error = sqlx::query("SELECT sluice.cancel($1)")
+        .bind(id.as_uuid())
+        .execute(f.database.pool())
+        .await
+        .unwrap_err();
+    assert_eq!(error.as_database_error().and_then(|error| error.code()).as_deref(), Some("40001"), "{error}");
+}
+
+#[tokio::test]
+async fn a_body_is_nested_as_deeply_as_over_rest_and_no_deeper() {
+    let f = Fixture::new().await;
+    let nested = |levels: usize| {
+        let (open, close) = ("[".repeat(levels - 1), "]".repeat(levels - 1));
+        format!(
+            "{{\"model\":\"m\",\"x\":\"]\\\\\\\"[[[{{\",\"y\":[{{}},[1.5e-3,true,null]],\"a\":{open}{close}}}"
+        )
+    };
+    for (levels, is_accepted) in [(2, true), (127, true), (128, false), (5_000, false)] {
+        let submitted = sqlx::query("SELECT sluice.submit($1::text::json)")
+            .bind(nested(levels))
+            .execute(f.database.pool())
+            .await;
+        assert_eq!(submitted.is_ok(), is_accepted, "{levels}: {submitted:?}");
+        if let Err(error) = submitted {
+            let text = error.to_string();
+            assert!(text.contains("body: is nested deeper than 127 levels"), "{text}");
+        }
+    }
+    // Many brackets side by side, and many in a string, are not deep.
+    for body in [
+        format!("{{\"model\":\"m\",\"a\":[{}[]]}}", "[{}],".repeat(50_000)),
+        format!("{{\"model\":\"m\",\"a\":\"{}\"}}", "[\\\"{\\\\".repeat(50_000)),
+    ] {
+        sqlx::query("SELECT sluice.submit($1::text::json)")
+            .bind(body)
+            .execute(f.database.pool())
+            .await
+            .unwrap();
+    }
+}
