@@ -6,7 +6,7 @@
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures::FutureExt;
-use sluice_domain::{Decision, ErrorClass, LeasedJob, Settlement};
+use sluice_domain::{Decision, ErrorClass, LeasedJob, Outcome, Settlement};
 use sluice_provider::CallReport;
 use sluice_store::PausedKind;
 use sluice_telemetry::{AttemptEnd, AttemptFields, attempt_span, record_attempt_end};
@@ -65,8 +65,9 @@ async fn perform(core: &Arc<Core>, lease: &mut Lease, span: &Span) -> Option<Set
     if lease.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
         return Some(settlement::too_late(lease, &policy));
     }
-    // The last look before the first byte: between the lease and now the process may have been stopped for long.
-    if !core.may_start() {
+    // The last look before the first byte: between the lease and now the process may have been stopped for long, and
+    // may even go on as another incarnation.
+    if !core.may_start() || !core.incarnation.may_start_for(lease.incarnation_id) {
         return None;
     }
     let report = call::make(core, lease, &target, span).await;
@@ -124,6 +125,9 @@ fn begin_span(job: &LeasedJob) -> Span {
 fn observe(core: &Core, job: &LeasedJob, span: &Span, settlement: &Settlement) {
     let outcome = settlement.outcome.as_str();
     let error_class = settlement.error.as_ref().map(|(class, _)| class.as_str());
+    if settlement.outcome == Outcome::Unknown {
+        core.metrics.attempt_unknown();
+    }
     core.metrics.attempt_ended(&AttemptEnd { queue: job.queue.as_str(), outcome, error_class });
     let retry_delay = match settlement.decision {
         Decision::Requeue { delay, .. } => Some(delay),

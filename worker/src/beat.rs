@@ -84,7 +84,9 @@ fn heed(core: &Core, id: IncarnationId, reply: BeatReply, sent_at: Duration) {
     match reply {
         BeatReply::Alive { cancelled, configuration_version, paused } => {
             let was_fenced = !core.incarnation.may_start();
-            core.incarnation.acknowledge(id, sent_at);
+            if core.incarnation.acknowledge(id, sent_at) > 2 * core.timing.beat_interval {
+                core.metrics.beat_late();
+            }
             core.held.cancel(&cancelled);
             let before = core.newest_configuration.fetch_max(configuration_version, Ordering::Relaxed);
             let told = core.pauses.told(paused, sent_at);

@@ -3,10 +3,16 @@
 
 use std::time::Duration;
 
+#[cfg(target_os = "linux")]
+const CLOCK: nix::time::ClockId = nix::time::ClockId::CLOCK_BOOTTIME;
+/// There it goes on during sleep, which it does not on Linux.
+#[cfg(target_vendor = "apple")]
+const CLOCK: nix::time::ClockId = nix::time::ClockId::CLOCK_MONOTONIC;
+
 /// Time since some fixed point, the machine's sleep included where the system tells it.
 pub(crate) fn since_boot() -> Duration {
-    #[cfg(target_os = "linux")]
-    if let Ok(time) = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME) {
+    #[cfg(any(target_os = "linux", target_vendor = "apple"))]
+    if let Ok(time) = nix::time::clock_gettime(CLOCK) {
         return time.into();
     }
     since_start()

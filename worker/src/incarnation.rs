@@ -64,12 +64,15 @@ impl Incarnation {
         self.lock().id
     }
 
-    /// A beat that was sent at `sent_at` was acknowledged.
-    pub(crate) fn acknowledge(&self, id: IncarnationId, sent_at: Duration) {
+    /// A beat that was sent at `sent_at` was acknowledged. Says how long after the one before it was sent.
+    pub(crate) fn acknowledge(&self, id: IncarnationId, sent_at: Duration) -> Duration {
         let mut current = self.lock();
-        if current.id == id {
-            current.acknowledged_at = current.acknowledged_at.max(sent_at);
+        if current.id != id {
+            return Duration::ZERO;
         }
+        let before = current.acknowledged_at;
+        current.acknowledged_at = before.max(sent_at);
+        sent_at.saturating_sub(before)
     }
 
     /// The database called it dead. Says whether that is news about the present one.
@@ -88,6 +91,13 @@ impl Incarnation {
     /// Whether a call may start now.
     pub(crate) fn may_start(&self) -> bool {
         self.is_younger_than(self.timing.start_within())
+    }
+
+    /// Whether a call may start now under a lease of incarnation `id`. A lease of a dead one is over, however well its
+    /// successor does.
+    pub(crate) fn may_start_for(&self, id: IncarnationId) -> bool {
+        let is_present = self.lock().id == id;
+        is_present && self.may_start()
     }
 
     /// Whether a lease may last at this moment.
@@ -135,5 +145,47 @@ pub(crate) async fn bounded<T>(
     match tokio::time::timeout(STATEMENT_TIMEOUT, statement).await {
         Ok(answer) => answer,
         Err(_) => Err(StoreError::timed_out()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn living(timing: Timing) -> Incarnation {
+        let identity = Identity { worker: "w".to_owned(), host: "h".to_owned(), lock_dir: None };
+        Incarnation { identity, timing, current: Mutex::new(begun()) }
+    }
+
+    fn begun() -> Current {
+        let acknowledged_at = clock::since_boot();
+        Current { id: IncarnationId::generate(), acknowledged_at, is_dead: false, _lock: None }
+    }
+
+    #[test]
+    fn a_lease_of_a_dead_incarnation_starts_no_call_under_the_next() {
+        let incarnation = living(Timing::default());
+        let dead = incarnation.id();
+        assert!(incarnation.may_start_for(dead));
+        assert!(incarnation.mark_dead(dead));
+        assert!(!incarnation.may_start_for(dead));
+        *incarnation.lock() = begun();
+        assert!(incarnation.may_start());
+        assert!(!incarnation.may_start_for(dead));
+        assert!(incarnation.may_start_for(incarnation.id()));
+    }
+
+    #[test]
+    fn a_lease_counts_from_the_sending_of_the_last_acknowledged_beat() {
+        let incarnation = living(Timing { lease_ttl: Duration::from_secs(10), ..Timing::default() });
+        let id = incarnation.id();
+        let begun = incarnation.lock().acknowledged_at;
+        // Sent before the lease began: acknowledged late, and no help.
+        incarnation.acknowledge(id, begun.saturating_sub(Duration::from_secs(5)));
+        assert_eq!(incarnation.lock().acknowledged_at, begun);
+        assert_eq!(incarnation.acknowledge(id, begun + Duration::from_secs(3)), Duration::from_secs(3));
+        incarnation.lock().acknowledged_at = clock::since_boot().saturating_sub(Duration::from_secs(9));
+        assert!(!incarnation.may_start(), "a fifth of the lease is left, and no call starts");
+        assert!(incarnation.is_within_ttl());
     }
 }

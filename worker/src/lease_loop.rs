@@ -141,6 +141,7 @@ impl<'a> Leasing<'a> {
         if core.incarnation.is_dead() {
             core.give_back_waiting();
             let dead = core.incarnation.renew(&core.store).await?;
+            core.metrics.incarnation_renewed();
             tracing::warn!(
                 incarnation.dead = %dead, incarnation.id = %core.incarnation.id(),
                 "this worker had been taken for dead and goes on as a new incarnation"

@@ -24,6 +24,34 @@ pub struct Scan {
     pub postmaster_start: DateTime<Utc>,
 }
 
+/// What gave reason to engage the brake.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum BrakeCause {
+    /// The reaper just started.
+    Started,
+    /// The server's postmaster is another one.
+    Postmaster,
+    /// There was no scan for more than half a TTL.
+    Outage,
+    /// Database time and the reaper's own disagree.
+    Clock,
+}
+
+impl BrakeCause {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Started, Self::Postmaster, Self::Outage, Self::Clock];
+
+    /// The stable word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Postmaster => "postmaster",
+            Self::Outage => "outage",
+            Self::Clock => "clock",
+        }
+    }
+}
+
 /// The brake of one reaper.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OutageBrake {
@@ -50,12 +78,15 @@ impl OutageBrake {
         Some((last.database_now.checked_add_signed(elapsed)?, last.postmaster_start))
     }
 
-    /// Takes note of a scan's answer; engages the brake where it gives reason to.
-    pub fn note_scan(&mut self, scan: Scan) {
-        if self.gives_reason(&scan) {
+    /// Takes note of a scan's answer; engages the brake where it gives reason to, and says which. A reason that comes
+    /// while the brake holds makes it hold for longer.
+    pub fn note_scan(&mut self, scan: Scan) -> Option<BrakeCause> {
+        let cause = self.cause(&scan);
+        if cause.is_some() {
             self.holds_until = Some(scan.at + self.ttl);
         }
         self.last = Some(scan);
+        cause
     }
 
     /// Whether the brake holds at monotonic time `at`.
@@ -63,13 +94,22 @@ impl OutageBrake {
         self.holds_until.is_none_or(|until| at < until)
     }
 
-    fn gives_reason(&self, scan: &Scan) -> bool {
-        let Some(last) = self.last else { return true };
+    fn cause(&self, scan: &Scan) -> Option<BrakeCause> {
+        let Some(last) = self.last else { return Some(BrakeCause::Started) };
         let since = scan.at.saturating_sub(last.at);
         let drift = TimeDelta::from_std(since).map_or(TimeDelta::MAX, |elapsed| {
             (scan.database_now.signed_duration_since(last.database_now) - elapsed).abs()
         });
-        since > self.ttl / 2 || drift > TOLERANCE || scan.postmaster_start != last.postmaster_start
+        // The most telling first: a server that was started again was mostly away for a while too.
+        if scan.postmaster_start != last.postmaster_start {
+            Some(BrakeCause::Postmaster)
+        } else if since > self.ttl / 2 {
+            Some(BrakeCause::Outage)
+        } else if drift > TOLERANCE {
+            Some(BrakeCause::Clock)
+        } else {
+            None
+        }
     }
 }
 
@@ -101,7 +141,7 @@ mod tests {
     fn a_reaper_that_just_started_marks_nobody_for_one_ttl() {
         let mut brake = OutageBrake::new(TTL);
         assert_eq!(brake.expects(Duration::ZERO), None);
-        brake.note_scan(scan(0, 1_000, 7));
+        assert_eq!(brake.note_scan(scan(0, 1_000, 7)), Some(BrakeCause::Started));
         assert_eq!(brake.expects(Duration::from_secs(2)), None);
         for at in (2..=14).step_by(2) {
             brake.note_scan(scan(at, 1_000 + at as i64, 7));
@@ -114,7 +154,7 @@ mod tests {
     fn an_outage_longer_than_half_a_ttl_engages_it() {
         let mut brake = released();
         assert_eq!(brake.expects(Duration::from_secs(28)), None);
-        brake.note_scan(scan(28, 1_028, 7));
+        assert_eq!(brake.note_scan(scan(28, 1_028, 7)), Some(BrakeCause::Outage));
         assert!(brake.holds(Duration::from_secs(42)));
         assert!(!brake.holds(Duration::from_secs(43)));
     }
@@ -123,7 +163,7 @@ mod tests {
     fn a_jump_of_the_database_clock_engages_it() {
         for jump in [-3_600, 2, 3_600] {
             let mut brake = released();
-            brake.note_scan(scan(22, 1_022 + jump, 7));
+            assert_eq!(brake.note_scan(scan(22, 1_022 + jump, 7)), Some(BrakeCause::Clock));
             assert!(brake.holds(Duration::from_secs(23)), "{jump}");
         }
     }
@@ -132,9 +172,27 @@ mod tests {
     fn another_postmaster_engages_it_also_an_older_one() {
         for start in [3, 9] {
             let mut brake = released();
-            brake.note_scan(scan(22, 1_022, start));
+            assert_eq!(brake.note_scan(scan(22, 1_022, start)), Some(BrakeCause::Postmaster));
             assert!(brake.holds(Duration::from_secs(23)), "{start}");
         }
+    }
+
+    #[test]
+    fn exactly_half_a_ttl_and_exactly_a_second_are_no_reason() {
+        let mut brake = OutageBrake::new(Duration::from_secs(16));
+        brake.note_scan(scan(0, 1_000, 7));
+        assert_eq!(brake.note_scan(scan(8, 1_008, 7)), None);
+        assert_eq!(brake.note_scan(scan(10, 1_011, 7)), None);
+        assert_eq!(brake.note_scan(scan(19, 1_020, 7)), Some(BrakeCause::Outage));
+    }
+
+    #[test]
+    fn a_reason_that_comes_while_it_holds_makes_it_hold_for_longer() {
+        let mut brake = released();
+        brake.note_scan(scan(22, 1_022, 8));
+        brake.note_scan(scan(30, 1_030, 8));
+        assert!(brake.holds(Duration::from_secs(44)));
+        assert!(!brake.holds(Duration::from_secs(45)));
     }
 
     #[test]

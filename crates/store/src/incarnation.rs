@@ -52,6 +52,19 @@ pub struct WorkerRow {
     pub in_flight: u32,
 }
 
+/// An incarnation that can be known to be dead by its lock file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LockedWorker {
+    /// Its id.
+    pub id: IncarnationId,
+    /// The worker's name.
+    pub worker: String,
+    /// Its process id.
+    pub pid: u32,
+    /// The file that it holds locked while it lives.
+    pub lock_path: String,
+}
+
 impl WorkerRow {
     /// The row as REST and the command line show it.
     pub fn to_json(&self) -> Value {
@@ -105,8 +118,7 @@ impl Store {
         Ok(())
     }
 
-    /// Ends an incarnation: at a clean exit by itself, or because its lock file is free. Leases that it still has end
-    /// at once; says how many.
+    /// Ends an incarnation, at its clean exit. Leases that it still has end at once; says how many.
     pub async fn incarnation_end(&self, id: IncarnationId) -> Result<u32, StoreError> {
         sqlx::query!(
             "-- incarnation_end
@@ -115,6 +127,28 @@ impl Store {
         )
         .execute(&self.pool)
         .await?;
+        self.incarnation_expire_leases(id).await
+    }
+
+    /// Ends an incarnation that is known to be dead, and the leases that it still has; says how many. `None`: it had
+    /// ended before, or somebody holds its row. Then it is the next look's, or a reaper's.
+    pub async fn incarnation_end_if_unlocked(&self, id: IncarnationId) -> Result<Option<u32>, StoreError> {
+        let done = sqlx::query!(
+            "-- incarnation_end_if_unlocked
+            UPDATE sluice.incarnations SET dead_at = clock_timestamp()
+            WHERE id IN (SELECT i.id FROM sluice.incarnations i
+                         WHERE i.id = $1 AND i.dead_at IS NULL FOR UPDATE SKIP LOCKED)",
+            id.as_uuid(),
+        )
+        .execute(&self.pool)
+        .await?;
+        if done.rows_affected() == 0 {
+            return Ok(None);
+        }
+        Ok(Some(self.incarnation_expire_leases(id).await?))
+    }
+
+    async fn incarnation_expire_leases(&self, id: IncarnationId) -> Result<u32, StoreError> {
         let mut ended = 0;
         loop {
             let page = sqlx::query_scalar!(
@@ -129,6 +163,27 @@ impl Store {
                 return Ok(ended);
             }
         }
+    }
+
+    /// The incarnations of a host that are not known to be dead and hold a lock file, a hundred thousand at most.
+    pub async fn workers_of_host(&self, host: &str) -> Result<Vec<LockedWorker>, StoreError> {
+        let rows = sqlx::query!(
+            r#"-- incarnation_list_alive_of_host
+            SELECT id, worker, pid, lock_path AS "lock_path!" FROM sluice.incarnations
+            WHERE dead_at IS NULL AND host = $1 AND lock_path IS NOT NULL ORDER BY id LIMIT 100000"#,
+            host,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| LockedWorker {
+                id: IncarnationId::from_uuid(row.id),
+                worker: row.worker,
+                pid: row.pid as u32,
+                lock_path: row.lock_path,
+            })
+            .collect())
     }
 
     /// The incarnations that are not known to be dead, newest first.

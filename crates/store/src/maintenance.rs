@@ -30,7 +30,8 @@ pub struct Reaped {
 }
 
 impl Store {
-    /// One scan: marks incarnations dead whose beat is too old, and ends the leases of the dead, a thousand at most.
+    /// One scan: marks incarnations dead whose beat is too old, and ends the leases of the dead, a thousand of each at
+    /// most.
     pub async fn reap(&self, request: ReapRequest) -> Result<Reaped, StoreError> {
         let row = sqlx::query!(
             r#"-- incarnation_reap
@@ -91,6 +92,17 @@ impl Store {
         .fetch_one(&self.pool)
         .await?;
         Ok(dropped as u32)
+    }
+
+    /// Ends leases whose incarnation has no row any more, a thousand at most; says how many. Reads all leases.
+    pub async fn orphans_expire(&self) -> Result<u32, StoreError> {
+        let ended = sqlx::query_scalar!(
+            r#"-- lease_expire_orphans
+            SELECT sluice.expire_orphans(1000) AS "ended!""#
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(ended as u32)
     }
 
     /// Forgets incarnations that died over a day ago and left nothing behind; says how many.

@@ -3,6 +3,7 @@
 //! One [`MetricsRegistry`] belongs to a process, whatever roles it runs. Recording is a hash of a few labels and an
 //! atomic addition. Labels are names from the configuration and stable words, never ids: their number is bounded.
 
+mod expiry;
 mod scheduler;
 mod worker;
 
@@ -18,6 +19,7 @@ use opentelemetry_sdk::{
 };
 use prometheus::{Registry, TextEncoder};
 
+pub use expiry::{Death, ExpiryMetrics, LeaseStanding};
 pub use scheduler::{HttpMeasure, QueueDepth, SchedulerMetrics};
 pub use worker::{AttemptEnd, CallMeasure, TokenUse, WorkerMetrics};
 

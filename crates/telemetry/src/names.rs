@@ -93,6 +93,14 @@ pub mod field {
     pub const COST_USD: &str = "sluice.cost.usd";
     /// How jobs came in: `rest`, `grpc`, `sql`, `cli`.
     pub const PROTOCOL: &str = "sluice.protocol";
+    /// Why jobs are held.
+    pub const HOLD_REASON: &str = "sluice.hold.reason";
+    /// How a worker's death was noticed: `silent`, `known`.
+    pub const DEATH: &str = "sluice.death";
+    /// What engaged the brake: `started`, `postmaster`, `outage`, `clock`.
+    pub const BRAKE_CAUSE: &str = "sluice.brake.cause";
+    /// How old a worker's last beat is: `fresh`, `late`, `silent`.
+    pub const BEAT: &str = "sluice.beat";
 }
 
 /// Names of metrics. On `/metrics` dots are underscores, and units and `_total` are appended.
@@ -111,10 +119,24 @@ pub mod metric {
     pub const OLDEST_AGE: &str = "sluice.queue.oldest_age";
     /// Jobs accepted.
     pub const SUBMITTED: &str = "sluice.jobs.submitted";
-    /// Leases that were taken from workers that stopped beating.
+    /// Held jobs, by reason.
+    pub const JOBS_HELD: &str = "sluice.jobs.held";
+    /// Leases that were taken from dead workers, by how the death was noticed.
     pub const LEASES_EXPIRED: &str = "sluice.leases.expired";
-    /// 1 while the reaper expires nothing because it can't trust what it sees.
+    /// Leases of dead or silent workers that nobody has taken from them yet.
+    pub const LEASES_OVERDUE: &str = "sluice.leases.overdue";
+    /// Age in seconds of the oldest such lease, from the moment it could have been taken.
+    pub const LEASES_OVERDUE_AGE: &str = "sluice.leases.overdue_age";
+    /// Workers that are not known to be dead, by the age of their last beat.
+    pub const INCARNATIONS: &str = "sluice.incarnations";
+    /// Workers that were found dead, by how it was noticed.
+    pub const INCARNATIONS_DIED: &str = "sluice.incarnations.died";
+    /// Lives that a worker began because it had been taken for dead.
+    pub const INCARNATIONS_RENEWED: &str = "sluice.incarnations.renewed";
+    /// 1 while the reaper marks nobody dead because it can't trust what it sees.
     pub const BRAKE_ENGAGED: &str = "sluice.brake.engaged";
+    /// How often the brake was engaged, by cause.
+    pub const BRAKE_ENGAGEMENTS: &str = "sluice.brake.engagements";
     /// Leases granted.
     pub const LEASES: &str = "sluice.leases";
     /// Seconds of one lease statement.
@@ -125,6 +147,8 @@ pub mod metric {
     pub const IN_FLIGHT: &str = "sluice.calls.in_flight";
     /// Attempts by outcome and class.
     pub const ATTEMPTS: &str = "sluice.attempts";
+    /// Attempts whose call was sent and whose answer is not known.
+    pub const ATTEMPTS_UNKNOWN: &str = "sluice.attempts.unknown";
     /// Attempts settled together.
     pub const SETTLE_GROUP_SIZE: &str = "sluice.settle.group_size";
     /// Seconds of one settle statement.
@@ -135,6 +159,8 @@ pub mod metric {
     pub const LATE_RESULTS: &str = "sluice.settle.late_results";
     /// Beats that failed.
     pub const BEATS_FAILED: &str = "sluice.beats.failed";
+    /// Beats that were acknowledged more than two intervals after the one before.
+    pub const BEATS_LATE: &str = "sluice.beats.late";
     /// What calls cost, in USD.
     pub const COST: &str = "sluice.cost.usd";
     /// Log lines dropped because their sink was slow.

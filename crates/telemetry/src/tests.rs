@@ -1,5 +1,6 @@
 //! Telemetry as a process sees it: lines on the log, spans at a collector, metrics on a page.
 
+mod alert_rules;
 mod dead_collector;
 mod http_export;
 mod log_lines;

@@ -1,4 +1,4 @@
-//! What is due once an hour: partitions ahead, partitions past their retention, workers long dead.
+//! What is due once an hour: partitions ahead, partitions past their retention, workers long dead, leases of nobody.
 
 use std::time::Duration;
 
@@ -38,6 +38,13 @@ impl Janitor {
         let made = asked("ensure_partitions", self.store.partitions_ensure(WEEKS_AHEAD)).await?;
         let dropped = self.store.partitions_drop(self.keep_results, self.keep_ledger);
         let dropped = asked("drop_partitions", dropped).await?;
+        let orphans = asked("expire_orphans", self.store.orphans_expire()).await?;
+        if orphans > 0 {
+            tracing::error!(
+                leases = orphans,
+                "leases were ended whose worker has no row: somebody removed it"
+            );
+        }
         let forgotten = asked("forget_incarnations", self.store.incarnations_forget()).await?;
         if made > 0 || dropped > 0 || forgotten > 0 {
             tracing::info!(made, dropped, forgotten, "partitions and dead workers were tidied up");

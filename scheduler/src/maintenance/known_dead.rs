@@ -3,37 +3,97 @@
 //! The kernel lets go of a file lock when its process ends in any way, so a free lock is proof where an old beat is
 //! only a suspicion; no brake is needed. A file that is not there proves nothing: the process may see another
 //! file system under the same host name (a container).
+//!
+//! A loop of its own: a file system that hangs must not keep the reaper from its scans, which would engage the brake.
 
-use std::{fs::File, path::Path};
+use std::{collections::HashMap, fs::File, path::Path, time::Duration};
 
-use sluice_store::{Store, WorkerRow};
+use sluice_domain::IncarnationId;
+use sluice_store::{LockedWorker, Store};
+use sluice_telemetry::{Death, ExpiryMetrics};
+use tokio::{task::JoinHandle, time::timeout};
 
-use super::pace::asked;
+use super::{
+    MaintenanceOptions,
+    pace::{asked, rest},
+};
 
-/// Ends the incarnations of this host whose lock file is free; says how many leases ended with them.
-pub(super) async fn end_known_dead(store: &Store, host: &str) -> u32 {
-    let Some(workers) = asked("list_workers", store.workers()).await else { return 0 };
-    let mut leases = 0;
-    for worker in workers.into_iter().filter(|worker| worker.host == host) {
-        if is_known_dead(&worker).await
-            && let Some(ended) = asked("end_incarnation", store.incarnation_end(worker.id)).await
-        {
-            tracing::warn!(
-                worker = worker.worker,
-                worker.pid = worker.pid,
-                leases = ended,
-                "a worker process of this host ended without a word; its leases were ended"
-            );
-            leases += ended;
-        }
-    }
-    leases
+/// Between two looks, in scans of the reaper.
+const SCANS_A_LOOK: u32 = 3;
+/// How long one look at a file may take before the next file's turn comes.
+const LOOK_PATIENCE: Duration = Duration::from_secs(1);
+
+pub(super) struct KnownDeadEnder {
+    store: Store,
+    host: String,
+    period: Duration,
+    metrics: ExpiryMetrics,
+    /// Looks that have not come back yet. One for each worker: those that hang must not pile up.
+    looks: HashMap<IncarnationId, JoinHandle<bool>>,
 }
 
-async fn is_known_dead(worker: &WorkerRow) -> bool {
-    let Some(path) = worker.lock_path.clone() else { return false };
-    // File locks never wait here, but file systems may.
-    tokio::task::spawn_blocking(move || is_free(Path::new(&path))).await.unwrap_or(false)
+impl KnownDeadEnder {
+    pub(super) fn new(store: Store, options: &MaintenanceOptions) -> Self {
+        Self {
+            store,
+            host: options.host.clone(),
+            period: options.scan * SCANS_A_LOOK,
+            metrics: options.metrics.expiry().clone(),
+            looks: HashMap::new(),
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        loop {
+            self.look_at_all().await;
+            rest(self.period).await;
+        }
+    }
+
+    async fn look_at_all(&mut self) {
+        let Some(workers) = asked("list_workers_of_host", self.store.workers_of_host(&self.host)).await
+        else {
+            return;
+        };
+        self.looks.retain(|id, _| workers.iter().any(|worker| worker.id == *id));
+        for worker in workers {
+            if self.is_known_dead(&worker).await {
+                self.end(&worker).await;
+            }
+        }
+    }
+
+    async fn is_known_dead(&mut self, worker: &LockedWorker) -> bool {
+        let path = worker.lock_path.clone();
+        // File locks never wait here, but file systems may.
+        let mut look = self
+            .looks
+            .remove(&worker.id)
+            .unwrap_or_else(|| tokio::task::spawn_blocking(move || is_free(Path::new(&path))));
+        match timeout(LOOK_PATIENCE, &mut look).await {
+            Ok(answer) => answer.unwrap_or(false),
+            Err(_) => {
+                self.looks.insert(worker.id, look);
+                false
+            }
+        }
+    }
+
+    async fn end(&self, worker: &LockedWorker) {
+        let ended = asked("end_known_dead", self.store.incarnation_end_if_unlocked(worker.id)).await;
+        let Some(Some(leases)) = ended else { return };
+        tracing::warn!(
+            worker = worker.worker,
+            worker.pid = worker.pid,
+            leases,
+            "a worker process of this host ended without a word; its leases were ended"
+        );
+        self.metrics.incarnations_died(Death::Known, 1);
+        if leases > 0 {
+            self.metrics.leases_expired(Death::Known, leases.into());
+            asked("wake_sleepers", self.store.wake_sleepers()).await;
+        }
+    }
 }
 
 /// Whether the file is there and nobody holds its lock. The lock is let go at once.

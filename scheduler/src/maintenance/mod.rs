@@ -2,12 +2,13 @@
 //! over what another holds, and any scheduler can die at any time. A loop takes no input but time, and repeating it
 //! changes nothing.
 //!
-//! Idle, all loops together ask 0.8 times a second: a scan each 2 s, dead processes each third scan, deadlines each
-//! 10 s, the rest hourly.
+//! Idle, all loops together ask 0.9 times a second: a scan each 2 s, dead processes each 6 s, deadlines each 10 s, how
+//! leases stand each 15 s, the rest hourly.
 
 mod deadlines;
 mod janitor;
 mod known_dead;
+mod lease_watch;
 mod pace;
 mod reaper;
 
@@ -18,7 +19,10 @@ use sluice_telemetry::SchedulerMetrics;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::{deadlines::DeadlineEnder, janitor::Janitor, reaper::LeaseReaper};
+use self::{
+    deadlines::DeadlineEnder, janitor::Janitor, known_dead::KnownDeadEnder, lease_watch::LeaseWatch,
+    reaper::LeaseReaper,
+};
 
 /// How the loops run.
 #[derive(Clone)]
@@ -68,9 +72,13 @@ impl Maintenance {
         let stopping = CancellationToken::new();
         let mut loops = JoinSet::new();
         let janitor = Janitor::new(store.clone(), &options);
-        let reaper = LeaseReaper::new(store.clone(), options);
+        let reaper = LeaseReaper::new(store.clone(), &options);
+        let known_dead = KnownDeadEnder::new(store.clone(), &options);
+        let watch = LeaseWatch::new(store.clone(), &options);
         let deadlines = DeadlineEnder::new(store);
         spawn_until(&mut loops, &stopping, reaper.run());
+        spawn_until(&mut loops, &stopping, known_dead.run());
+        spawn_until(&mut loops, &stopping, watch.run());
         spawn_until(&mut loops, &stopping, deadlines.run());
         spawn_until(&mut loops, &stopping, janitor.run());
         MaintenanceHandle { stopping, loops }

@@ -3,40 +3,39 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sluice_policy::brake::{OutageBrake, Scan};
-use sluice_store::{ReapRequest, Store};
-use sluice_telemetry::SchedulerMetrics;
+use sluice_policy::brake::{BrakeCause, OutageBrake, Scan};
+use sluice_store::{ReapRequest, Reaped, Store};
+use sluice_telemetry::{Death, ExpiryMetrics};
 
 use super::{
     MaintenanceOptions,
-    known_dead::end_known_dead,
     pace::{asked, rest},
 };
 
-/// As many leases as one scan ends at most (`Store::reap`).
+/// As many leases as one scan ends at most, and as many workers as it marks dead (`Store::reap`).
 const PAGE: u32 = 1_000;
-/// Each so many scans, this host's lock files are looked at.
-const SCANS_A_LOOK: u32 = 3;
 
 pub(super) struct LeaseReaper {
     store: Store,
     ttl: Duration,
     period: Duration,
-    host: String,
-    metrics: SchedulerMetrics,
+    metrics: ExpiryMetrics,
     brake: OutageBrake,
     started: Instant,
     last: Option<Scan>,
 }
 
 impl LeaseReaper {
-    pub(super) fn new(store: Store, options: MaintenanceOptions) -> Self {
+    pub(super) fn new(store: Store, options: &MaintenanceOptions) -> Self {
+        let metrics = options.metrics.expiry().clone();
+        for cause in BrakeCause::ALL {
+            metrics.brake_was_engaged(cause.as_str(), 0);
+        }
         Self {
             store,
             ttl: options.lease_ttl,
             period: options.scan,
-            host: options.host,
-            metrics: options.metrics,
+            metrics,
             brake: OutageBrake::new(options.lease_ttl),
             started: Instant::now(),
             last: None,
@@ -44,53 +43,53 @@ impl LeaseReaper {
     }
 
     pub(super) async fn run(mut self) {
-        for scan in 0_u32.. {
-            if scan % SCANS_A_LOOK == 0 {
-                let leases = end_known_dead(&self.store, &self.host).await;
-                self.note_ended(leases).await;
-            }
+        loop {
             // A full page may hide more: look again at once.
-            while self.scan().await >= PAGE {}
+            while self.scan().await.is_some_and(|reaped| reaped.leases >= PAGE || reaped.marked >= PAGE) {}
+            self.show_brake();
             rest(self.period).await;
         }
     }
 
-    /// One scan; says how many leases ended.
-    async fn scan(&mut self) -> u32 {
+    async fn scan(&mut self) -> Option<Reaped> {
         let before = self.started.elapsed();
         let request = ReapRequest { ttl: self.ttl, expected: self.brake.expects(before) };
-        let Some(reaped) = asked("reap_leases", self.store.reap(request)).await else { return 0 };
+        let reaped = asked("reap_leases", self.store.reap(request)).await?;
         let held_before = self.brake.holds(before);
         let at = scan_moment(self.last, before, self.started.elapsed(), reaped.database_now);
         let scan = Scan { at, database_now: reaped.database_now, postmaster_start: reaped.postmaster_start };
-        self.brake.note_scan(scan);
+        if let Some(cause) = self.brake.note_scan(scan) {
+            self.note_engaged(cause, held_before);
+        }
         self.last = Some(scan);
-        self.show_brake(held_before);
         if reaped.marked > 0 {
             tracing::warn!(workers = reaped.marked, leases = reaped.leases, "workers stopped beating");
         }
-        self.note_ended(reaped.leases).await;
-        reaped.leases
+        self.metrics.incarnations_died(Death::Silent, reaped.marked.into());
+        if reaped.leases > 0 {
+            self.metrics.leases_expired(Death::Silent, reaped.leases.into());
+            asked("wake_sleepers", self.store.wake_sleepers()).await;
+        }
+        Some(reaped)
     }
 
-    fn show_brake(&self, held_before: bool) {
-        let holds = self.brake.holds(self.started.elapsed());
-        if holds {
-            self.metrics.brake_engaged();
-        } else {
-            self.metrics.brake_released();
-        }
-        if holds && !held_before {
+    fn note_engaged(&self, cause: BrakeCause, held_before: bool) {
+        self.metrics.brake_was_engaged(cause.as_str(), 1);
+        // A start is no news.
+        if cause != BrakeCause::Started && !held_before {
             tracing::warn!(
+                cause = cause.as_str(),
                 "the database was away or its clock jumped: no worker is marked dead for one lease TTL"
             );
         }
     }
 
-    async fn note_ended(&self, leases: u32) {
-        if leases > 0 {
-            self.metrics.leases_expired(u64::from(leases));
-            asked("wake_sleepers", self.store.wake_sleepers()).await;
+    /// What the next scan may do is what counts: while none succeeds, it may do nothing more after half a TTL.
+    fn show_brake(&self) {
+        if self.brake.expects(self.started.elapsed()).is_none() {
+            self.metrics.brake_engaged();
+        } else {
+            self.metrics.brake_released();
         }
     }
 }

@@ -11,6 +11,7 @@ mod lease;
 mod partitions;
 mod plans;
 mod random_input;
+mod reaping;
 mod rights;
 mod settle;
 mod sql_functions;

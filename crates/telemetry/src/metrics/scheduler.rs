@@ -11,7 +11,7 @@ use opentelemetry::{
     metrics::{Counter, Gauge, Histogram, Meter},
 };
 
-use super::FAST_SECONDS;
+use super::{ExpiryMetrics, FAST_SECONDS};
 use crate::names::{field, metric};
 
 /// The instruments of a scheduler. Clones share them.
@@ -20,9 +20,8 @@ pub struct SchedulerMetrics {
     jobs: Gauge<u64>,
     oldest_age: Gauge<f64>,
     submitted: Counter<u64>,
-    leases_expired: Counter<u64>,
-    brake_engaged: Gauge<u64>,
     http_duration: Histogram<f64>,
+    expiry: ExpiryMetrics,
     /// What was reported last: what is gone since must be told to be zero, as gauges keep their value.
     reported: Arc<Mutex<BTreeSet<(String, &'static str)>>>,
 }
@@ -63,20 +62,13 @@ impl SchedulerMetrics {
                 .with_description("Age of the oldest job that could run")
                 .build(),
             submitted: meter.u64_counter(metric::SUBMITTED).with_description("Jobs accepted").build(),
-            leases_expired: meter
-                .u64_counter(metric::LEASES_EXPIRED)
-                .with_description("Leases taken from workers that stopped beating")
-                .build(),
-            brake_engaged: meter
-                .u64_gauge(metric::BRAKE_ENGAGED)
-                .with_description("1 while the reaper expires nothing")
-                .build(),
             http_duration: meter
                 .f64_histogram(metric::HTTP_SERVER_DURATION)
                 .with_unit("s")
                 .with_description("Duration of HTTP requests")
                 .with_boundaries(FAST_SECONDS.to_vec())
                 .build(),
+            expiry: ExpiryMetrics::new(meter),
             reported: Arc::default(),
         }
     }
@@ -104,19 +96,9 @@ impl SchedulerMetrics {
         self.submitted.add(jobs, &[KeyValue::new(field::PROTOCOL, protocol)]);
     }
 
-    /// Leases were taken from workers that stopped beating.
-    pub fn leases_expired(&self, leases: u64) {
-        self.leases_expired.add(leases, &[]);
-    }
-
-    /// The reaper can't trust what it sees and expires nothing.
-    pub fn brake_engaged(&self) {
-        self.brake_engaged.record(1, &[]);
-    }
-
-    /// The reaper expires again.
-    pub fn brake_released(&self) {
-        self.brake_engaged.record(0, &[]);
+    /// What the reaper measures.
+    pub fn expiry(&self) -> &ExpiryMetrics {
+        &self.expiry
     }
 
     /// An HTTP request was answered.

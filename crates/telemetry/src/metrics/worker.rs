@@ -18,6 +18,7 @@ pub struct WorkerMetrics {
     queue_wait: Histogram<f64>,
     in_flight: UpDownCounter<i64>,
     attempts: Counter<u64>,
+    attempts_unknown: Counter<u64>,
     operation_duration: Histogram<f64>,
     token_usage: Histogram<u64>,
     time_to_first_chunk: Histogram<f64>,
@@ -27,6 +28,8 @@ pub struct WorkerMetrics {
     stale_writes: Counter<u64>,
     late_results: Counter<u64>,
     beats_failed: Counter<u64>,
+    beats_late: Counter<u64>,
+    incarnations_renewed: Counter<u64>,
 }
 
 /// One call that was answered or failed.
@@ -85,6 +88,12 @@ impl WorkerMetrics {
         let counter = |name: &'static str, description: &'static str| {
             meter.u64_counter(name).with_description(description).build()
         };
+        // Shown from the start, as zero: the first event is then a rise that an alert can see.
+        let alarm = |name: &'static str, description: &'static str| {
+            let counter = counter(name, description);
+            counter.add(0, &[]);
+            counter
+        };
         Self {
             lease_duration: seconds(metric::LEASE_DURATION, "Duration of one lease statement", &FAST_SECONDS),
             leases: counter(metric::LEASES, "Leases granted"),
@@ -98,6 +107,10 @@ impl WorkerMetrics {
                 .with_description("Calls under way")
                 .build(),
             attempts: counter(metric::ATTEMPTS, "Attempts ended, by outcome and class of error"),
+            attempts_unknown: alarm(
+                metric::ATTEMPTS_UNKNOWN,
+                "Attempts whose call was sent and whose answer is not known",
+            ),
             operation_duration: seconds(
                 metric::OPERATION_DURATION,
                 "GenAI operation duration",
@@ -123,12 +136,20 @@ impl WorkerMetrics {
                 "Duration of one settle statement",
                 &FAST_SECONDS,
             ),
-            stale_writes: counter(
+            stale_writes: alarm(
                 metric::STALE_WRITES,
                 "Writes refused because their lease was no longer the job's",
             ),
-            late_results: counter(metric::LATE_RESULTS, "Answers kept although their lease had ended"),
-            beats_failed: counter(metric::BEATS_FAILED, "Beats that failed"),
+            late_results: alarm(metric::LATE_RESULTS, "Answers kept although their lease had ended"),
+            beats_failed: alarm(metric::BEATS_FAILED, "Beats that failed"),
+            beats_late: alarm(
+                metric::BEATS_LATE,
+                "Beats acknowledged more than two intervals after the one before",
+            ),
+            incarnations_renewed: alarm(
+                metric::INCARNATIONS_RENEWED,
+                "Lives begun because the one before had been taken for dead",
+            ),
         }
     }
 
@@ -187,6 +208,11 @@ impl WorkerMetrics {
         self.attempts.add(1, &labels);
     }
 
+    /// A call was sent and its answer is not known.
+    pub fn attempt_unknown(&self) {
+        self.attempts_unknown.add(1, &[]);
+    }
+
     /// A settle statement that wrote `attempts` together and took `duration`.
     pub fn settled(&self, attempts: usize, duration: Duration) {
         self.settle_group_size.record(attempts as u64, &[]);
@@ -206,6 +232,16 @@ impl WorkerMetrics {
     /// A beat failed.
     pub fn beat_failed(&self) {
         self.beats_failed.add(1, &[]);
+    }
+
+    /// A beat was acknowledged more than two intervals after the one before.
+    pub fn beat_late(&self) {
+        self.beats_late.add(1, &[]);
+    }
+
+    /// The worker had been taken for dead and goes on as a new incarnation.
+    pub fn incarnation_renewed(&self) {
+        self.incarnations_renewed.add(1, &[]);
     }
 }
 

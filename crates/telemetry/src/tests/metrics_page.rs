@@ -5,13 +5,17 @@ use std::time::Duration;
 use sluice_testkit::Collector;
 
 use super::{Kept, process};
-use crate::{AttemptEnd, CallMeasure, HttpMeasure, MetricsRegistry, QueueDepth, TokenUse, names::metric};
+use crate::{
+    AttemptEnd, CallMeasure, Death, HttpMeasure, LeaseStanding, MetricsRegistry, QueueDepth, TokenUse,
+    names::metric,
+};
 
 fn depth(queue: &str, state: &'static str, jobs: u64, oldest_s: Option<u64>) -> QueueDepth {
     QueueDepth { queue: queue.to_owned(), state, jobs, oldest_age: oldest_s.map(Duration::from_secs) }
 }
 
-fn measured(registry: &MetricsRegistry) {
+/// Every measure is taken once at least.
+pub(super) fn measured(registry: &MetricsRegistry) {
     let worker = registry.worker();
     worker.leased(3, Duration::from_millis(4));
     worker.job_waited("q", Duration::from_secs(2));
@@ -37,13 +41,29 @@ fn measured(registry: &MetricsRegistry) {
     worker.settled(5, Duration::from_millis(3));
     worker.stale_write_refused();
     worker.late_result_kept();
+    worker.attempt_unknown();
     worker.beat_failed();
+    worker.beat_late();
+    worker.incarnation_renewed();
     let scheduler = registry.scheduler();
     scheduler.set_depths(&[depth("q", "queued", 7, Some(30)), depth("old", "queued", 9, Some(5))]);
     scheduler.set_depths(&[depth("q", "queued", 8, Some(31))]);
     scheduler.submitted("rest", 2);
-    scheduler.leases_expired(4);
-    scheduler.brake_engaged();
+    let expiry = scheduler.expiry();
+    expiry.leases_expired(Death::Silent, 4);
+    expiry.incarnations_died(Death::Known, 1);
+    expiry.brake_engaged();
+    expiry.brake_was_engaged("clock", 1);
+    let standing = LeaseStanding {
+        overdue: 3,
+        overdue_age: Duration::from_secs(9),
+        fresh: 5,
+        late: 1,
+        silent: 2,
+        held: vec![("poison", 6)],
+    };
+    expiry.set_standing(&standing);
+    expiry.set_standing(&LeaseStanding { held: vec![("unknown_outcome", 7)], ..standing });
     scheduler.http_answered(&HttpMeasure {
         method: "POST",
         route: Some("/v1/jobs"),
@@ -71,7 +91,19 @@ fn the_page_shows_every_measure_in_prometheus_text() {
         "sluice_jobs{sluice_job_state=\"queued\",sluice_queue=\"old\"} 0",
         "sluice_queue_oldest_age_seconds{sluice_queue=\"q\"} 31",
         "sluice_jobs_submitted_total{sluice_protocol=\"rest\"} 2",
-        "sluice_leases_expired_total 4",
+        "sluice_leases_expired_total{sluice_death=\"silent\"} 4",
+        "sluice_leases_expired_total{sluice_death=\"known\"} 0",
+        "sluice_incarnations_died_total{sluice_death=\"known\"} 1",
+        "sluice_brake_engagements_total{sluice_brake_cause=\"clock\"} 1",
+        "sluice_leases_overdue 3",
+        "sluice_leases_overdue_age_seconds 9",
+        "sluice_incarnations{sluice_beat=\"late\"} 1",
+        "sluice_incarnations{sluice_beat=\"silent\"} 2",
+        "sluice_jobs_held{sluice_hold_reason=\"poison\"} 0",
+        "sluice_jobs_held{sluice_hold_reason=\"unknown_outcome\"} 7",
+        "sluice_attempts_unknown_total 1",
+        "sluice_beats_late_total 1",
+        "sluice_incarnations_renewed_total 1",
         "sluice_brake_engaged 1",
     ] {
         assert!(page.lines().any(|shown| shown == line), "{line}\n{page}");
