@@ -1,18 +1,22 @@
-//! The database: version, settings, connections, clocks, old snapshots, poolers, schema.
+//! The database: version, settings, connections, clocks, schema.
 
 use std::time::Duration;
 
-use sluice_store::{ConnectionKind, DatabaseUrl, SchemaState, ServerFacts};
+use sluice_store::{SchemaState, ServerFacts};
 
-use super::report::{Report, Verdict};
+use super::{
+    pooler,
+    report::{Report, Verdict},
+    snapshots,
+};
 use crate::{commands::Context, database::Database, exit::CliError, times};
 
 /// The oldest Postgres that is supported, as the server counts.
 const OLDEST_VERSION: u32 = 150_000;
+/// The first that nobody has tried.
+const UNTRIED_VERSION: u32 = 190_000;
 /// Clocks that differ by more are worth a word.
 const CLOCKS_APART: Duration = Duration::from_secs(1);
-/// A snapshot that is older keeps dead rows from being cleaned up.
-const OLD_SNAPSHOT: Duration = Duration::from_mins(5);
 /// A scheduler and a worker together want about so many connections.
 const CONNECTIONS_WANTED: u32 = 40;
 
@@ -22,6 +26,13 @@ pub async fn check(database: &Database, context: &Context<'_>, report: &mut Repo
     if facts.version_number < OLDEST_VERSION {
         let text = format!("Postgres {} is too old; use 15 or newer", facts.version);
         report.add(Verdict::Fail, "database", &text);
+    } else if facts.version_number >= UNTRIED_VERSION {
+        let text = format!(
+            "Postgres {} ({}) is newer than those that this program was tried with, 15 to 18; see whether there is \
+             a newer sluice",
+            facts.version, database.place
+        );
+        report.add(Verdict::Warn, "database", &text);
     } else {
         report.add(Verdict::Ok, "database", &format!("Postgres {} ({})", facts.version, database.place));
     }
@@ -35,34 +46,56 @@ pub async fn check(database: &Database, context: &Context<'_>, report: &mut Repo
     check_settings(&facts, report);
     check_connections(&facts, report);
     check_clocks(database, report).await?;
-    check_snapshots(&facts, report);
-    check_pooler(database, context, report).await
+    snapshots::check(&facts, report);
+    pooler::check(database, context, report).await
 }
 
+/// What would lose or corrupt accepted jobs, and what would let dead rows pile up.
 fn check_settings(facts: &ServerFacts, report: &mut Report) {
+    let durable = facts.synchronous_commit.as_str();
+    let is_waited_for = !facts.synchronous_standby_names.is_empty();
+    let unsafe_settings = [
+        (facts.fsync != "on").then_some((
+            Verdict::Fail,
+            "fsync is off: a crash of the machine can destroy the whole database; set it to on".to_owned(),
+        )),
+        (facts.full_page_writes != "on").then_some((
+            Verdict::Fail,
+            "full_page_writes is off: a crash in the middle of a page's writing corrupts it; set it to on unless the \
+             file system writes pages whole (ZFS)"
+                .to_owned(),
+        )),
+        (durable == "off").then_some((
+            Verdict::Warn,
+            "synchronous_commit is off: a crash can lose jobs and results that were accepted a moment before, and \
+             calls are then made twice; set it to on"
+                .to_owned(),
+        )),
+        (is_waited_for && matches!(durable, "local")).then_some((
+            Verdict::Warn,
+            "synchronous_commit is local: commits do not wait for the standbys in synchronous_standby_names, and a \
+             fail-over can lose the last ones; set it to on"
+                .to_owned(),
+        )),
+        (facts.autovacuum != "on").then_some((
+            Verdict::Warn,
+            "autovacuum is off: dead rows pile up and everything slows down; set it to on".to_owned(),
+        )),
+    ];
     let mut is_safe = true;
-    for (name, value) in [("fsync", &facts.fsync), ("full_page_writes", &facts.full_page_writes)] {
-        if value != "on" {
-            is_safe = false;
-            let text = format!("{name} is {value}: a crash can lose or corrupt accepted jobs; set it to on");
-            report.add(Verdict::Fail, "settings", &text);
-        }
-    }
-    if facts.synchronous_commit == "off" {
+    for (verdict, text) in unsafe_settings.into_iter().flatten() {
         is_safe = false;
-        let text = "synchronous_commit is off: a crash can lose jobs that were accepted a moment before; set it to on";
-        report.add(Verdict::Warn, "settings", text);
+        report.add(verdict, "settings", &text);
     }
     if is_safe {
-        let text =
-            format!("fsync and full_page_writes are on, synchronous_commit is {}", facts.synchronous_commit);
+        let text = format!("fsync, full_page_writes and autovacuum are on, synchronous_commit is {durable}");
         report.add(Verdict::Ok, "settings", &text);
     }
 }
 
 fn check_connections(facts: &ServerFacts, report: &mut Report) {
     let (open, most) = (facts.connections_open, facts.max_connections);
-    let text = format!("{open} of {most} are open");
+    let text = format!("{open} of {most} are open, {} are left", most.saturating_sub(open));
     if most.saturating_sub(open) < 5 {
         let text =
             format!("{text}: new ones will be refused; raise max_connections, or put a pooler in front");
@@ -98,63 +131,6 @@ fn host_now() -> chrono::DateTime<chrono::Utc> {
     chrono::Utc::now()
 }
 
-fn check_snapshots(facts: &ServerFacts, report: &mut Report) {
-    let mut is_clean = true;
-    if let Some(age) = facts.oldest_snapshot_age.filter(|age| *age > OLD_SNAPSHOT) {
-        is_clean = false;
-        let holder = facts.oldest_snapshot_holder.as_deref().unwrap_or("an unknown process");
-        let text = format!(
-            "{holder} has held a transaction open for {}: dead rows pile up; end it, or set \
-             idle_in_transaction_session_timeout",
-            times::span_shown(age)
-        );
-        report.add(Verdict::Warn, "snapshots", &text);
-    }
-    if let Some(age) = facts.oldest_prepared_age.filter(|age| *age > OLD_SNAPSHOT) {
-        is_clean = false;
-        let text = format!(
-            "a prepared transaction has waited for {}; see pg_prepared_xacts, and commit it or roll it back",
-            times::span_shown(age)
-        );
-        report.add(Verdict::Warn, "snapshots", &text);
-    }
-    if is_clean {
-        let age = facts.oldest_snapshot_age.map_or_else(|| "none is open".to_owned(), times::span_shown);
-        report.add(Verdict::Ok, "snapshots", &format!("the oldest transaction: {age}"));
-    }
-}
-
-async fn check_pooler(
-    database: &Database,
-    context: &Context<'_>,
-    report: &mut Report,
-) -> Result<(), CliError> {
-    if database.is_private() {
-        return Ok(());
-    }
-    let has_direct = context.global.database_direct_url.as_deref().is_some_and(|url| !url.trim().is_empty());
-    let kind = database.store.connection_kind(DatabaseUrl::Pooled).await?;
-    let (verdict, text) = match (kind, has_direct) {
-        (ConnectionKind::Direct, _) => (Verdict::Ok, "DATABASE_URL leads straight to Postgres"),
-        (ConnectionKind::SessionPooler, _) => (Verdict::Ok, "DATABASE_URL leads to a pooler in session mode"),
-        (ConnectionKind::TransactionPooler, true) => (
-            Verdict::Ok,
-            "DATABASE_URL leads to a pooler in transaction mode, and DATABASE_DIRECT_URL is given",
-        ),
-        (ConnectionKind::TransactionPooler, false) => (
-            Verdict::Warn,
-            "DATABASE_URL leads to a pooler in transaction mode: set DATABASE_DIRECT_URL to Postgres itself, for \
-             heartbeats, LISTEN and migrations (and max_prepared_statements above 0 in the pooler)",
-        ),
-    };
-    report.add(verdict, "pooler", text);
-    if has_direct && database.store.connection_kind(DatabaseUrl::Direct).await? != ConnectionKind::Direct {
-        let text = "DATABASE_DIRECT_URL leads to a pooler too; point it at Postgres itself";
-        report.add(Verdict::Warn, "pooler", text);
-    }
-    Ok(())
-}
-
 /// Checks the schema; says whether there is one to look into.
 pub async fn check_schema(database: &Database, report: &mut Report) -> Result<bool, CliError> {
     let mut state = database.store.schema_state().await?;
@@ -165,14 +141,31 @@ pub async fn check_schema(database: &Database, report: &mut Report) -> Result<bo
     }
     let (verdict, text) = match state {
         SchemaState::Current => (Verdict::Ok, "it is the one that this program needs".to_owned()),
-        SchemaState::Ahead => {
-            (Verdict::Ok, "a newer program has migrated it; this one still works".to_owned())
-        }
+        SchemaState::Ahead => (
+            Verdict::Warn,
+            "a newer program has migrated it; this one still works: replace it when the new one stays"
+                .to_owned(),
+        ),
         SchemaState::Absent => (Verdict::Fail, "there is none; run `sluice migrate`".to_owned()),
         SchemaState::Behind(missing) => {
             (Verdict::Fail, format!("it lacks {missing} migrations; run `sluice migrate`"))
         }
     };
     report.add(verdict, "schema", &text);
+    if matches!(state, SchemaState::Current | SchemaState::Ahead) {
+        check_compression(database, report).await?;
+    }
     Ok(!matches!(state, SchemaState::Absent | SchemaState::Behind(_)))
+}
+
+async fn check_compression(database: &Database, report: &mut Report) -> Result<(), CliError> {
+    let text = match database.store.body_compression().await?.as_str() {
+        "lz4" => "bodies are compressed by lz4".to_owned(),
+        other => format!(
+            "bodies are compressed by {other}, which costs more processor time: the server was built without lz4, \
+             or the schema was made on one that was"
+        ),
+    };
+    report.add(Verdict::Ok, "compression", &text);
+    Ok(())
 }

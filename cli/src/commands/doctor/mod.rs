@@ -1,7 +1,10 @@
 //! `sluice doctor`: checks all that jobs depend on, and says what to do.
 
 mod database;
+mod leases;
+mod pooler;
 mod report;
+mod snapshots;
 mod upstreams;
 mod work;
 
@@ -18,7 +21,8 @@ use crate::{
 
 /// Check database, settings, clocks, schema, configuration, upstreams and workers, and say what to do
 ///
-/// Each line is ok, warn or fail. Ends with code 1 if something fails, with 0 otherwise.
+/// Each line is ok, warn or fail. Ends with code 3 if the database or an upstream can't be reached, with 1 if something
+/// else fails, and with 0 otherwise.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   sluice doctor
@@ -37,11 +41,13 @@ pub async fn run(args: DoctorArgs, context: &Context<'_>) -> Result<Exit, CliErr
         Ok(database) => {
             let checked = check(&args, &database, context, &mut report).await;
             database.close().await?;
-            if let Err(error) = checked {
-                report.add(Verdict::Fail, "database", &error.to_string());
+            match checked {
+                Ok(()) => {}
+                Err(CliError::Unreachable(problem)) => report.add_unreachable("database", &problem),
+                Err(error) => report.add(Verdict::Fail, "database", &error.to_string()),
             }
         }
-        Err(CliError::Unreachable(problem)) => report.add(Verdict::Fail, "database", &problem),
+        Err(CliError::Unreachable(problem)) => report.add_unreachable("database", &problem),
         Err(error) => return Err(error),
     }
     match context.global.output {
@@ -50,7 +56,7 @@ pub async fn run(args: DoctorArgs, context: &Context<'_>) -> Result<Exit, CliErr
         }))?,
         OutputFormat::Table => stdout::line(&report.text())?,
     }
-    Ok(if report.worst() == Verdict::Fail { Exit::SomeJobsFailed } else { Exit::Done })
+    Ok(report.exit())
 }
 
 async fn check(
@@ -63,6 +69,7 @@ async fn check(
     if database::check_schema(database, report).await? {
         upstreams::check(args.offline, database, report).await?;
         work::check(database, report).await?;
+        leases::check(database, report).await?;
     }
     Ok(())
 }

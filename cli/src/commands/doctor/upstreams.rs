@@ -44,8 +44,7 @@ pub async fn check(offline: bool, database: &Database, report: &mut Report) -> R
         reachable.into_iter().map(|(upstream, key)| async move { (upstream, probe(upstream, key).await) });
     let answers: Vec<_> = stream::iter(probes).buffered(AT_ONCE).collect().await;
     for (upstream, answer) in answers {
-        let (verdict, text) = judged(upstream, answer);
-        report.add(verdict, "upstreams", &text);
+        judge(upstream, answer, report);
     }
     Ok(())
 }
@@ -84,9 +83,9 @@ async fn probe(upstream: &Upstream, key: Option<Secret>) -> Result<Vec<String>, 
     Client::new(target)?.models().await
 }
 
-fn judged(upstream: &Upstream, answer: Result<Vec<String>, ProviderError>) -> (Verdict, String) {
+fn judge(upstream: &Upstream, answer: Result<Vec<String>, ProviderError>, report: &mut Report) {
     let name = &upstream.name;
-    match answer {
+    let (verdict, text) = match answer {
         Ok(models) => (Verdict::Ok, format!("{name}: answers, with {} models", models.len())),
         Err(ProviderError::Refused { status_code: status @ (401 | 403), .. }) => (
             Verdict::Fail,
@@ -101,7 +100,8 @@ fn judged(upstream: &Upstream, answer: Result<Vec<String>, ProviderError>) -> (V
                 causes(&error),
                 upstream.base_url
             );
-            (Verdict::Fail, text)
+            return report.add_unreachable("upstreams", &text);
         }
-    }
+    };
+    report.add(verdict, "upstreams", &text);
 }
