@@ -28,6 +28,7 @@ use crate::{
     settle::{Settler, Unsettled},
     settlement,
     slots::Slots,
+    spool::Spool,
 };
 
 /// How far a worker is on its way to the end.
@@ -96,6 +97,7 @@ pub(crate) struct Core {
     pub(crate) signals: Arc<Signals>,
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) settler: Settler,
+    pub(crate) spool: Arc<Spool>,
     pub(crate) returns: mpsc::UnboundedSender<LeaseKey>,
     pub(crate) ready: Ringer,
     pub(crate) ended: Ringer,
@@ -105,7 +107,10 @@ pub(crate) struct Core {
 impl Core {
     /// Whether a call may start now.
     pub(crate) fn may_start(&self) -> bool {
-        *self.phase.borrow() == Phase::Working && self.incarnation.may_start() && self.settler.has_room()
+        *self.phase.borrow() == Phase::Working
+            && self.incarnation.may_start()
+            && self.settler.has_room()
+            && self.spool.has_room()
     }
 
     /// Starts the leases that wait, as far as there are slots. Can be called from any thread.

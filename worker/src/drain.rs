@@ -3,16 +3,20 @@
 //! 1. It starts nothing more. What was leased and not begun goes back at once.
 //! 2. Calls under way end by themselves, within the grace; their outcomes are written as ever.
 //! 3. Those that don't are let go: sent with an unknown answer. That is written too.
-//! 4. Leases that the database counts and we never heard of go back; the incarnation's row ends; the beat stops.
+//! 4. What can't be written goes to the spool, where it is not there already, and stays there for the next worker.
+//! 5. Leases that the database counts and we never heard of go back; the incarnation's row ends; the beat stops. Where
+//!    outcomes are left in the spool, the row ends with its lease instead: its jobs run again if nobody settles them
+//!    until then.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::sleep;
 
 use crate::{
-    WorkMode,
+    Unwritten, WorkMode,
     core::{Core, Phase},
     incarnation::bounded,
+    settle,
     stray::hand_back_strays,
 };
 
@@ -32,7 +36,11 @@ pub(crate) async fn finish(core: &Arc<Core>, mode: WorkMode) {
         () = core.reached(Phase::Stopping) => let_go(core).await,
         () = sleep(core.timing.grace) => let_go(core).await,
     }
-    if let Err(error) = end_incarnation(core).await {
+    let unwritten = settle::close(core).await;
+    say(&unwritten);
+    if unwritten == Unwritten::default()
+        && let Err(error) = end_incarnation(core).await
+    {
         tracing::warn!(%error, "the worker's row could not be ended; it ends with its lease");
     }
     core.signals.ended.cancel();
@@ -44,10 +52,22 @@ async fn let_go(core: &Core) {
         tracing::warn!(calls, "calls under way are let go of; their answers are not known");
     }
     core.held.stop_all(crate::lease::StopReason::WorkerEnds);
-    if tokio::time::timeout(LAST_WORDS, core.held.emptied()).await.is_err() {
+    // What is not written by then is left to the spool.
+    let _ = tokio::time::timeout(LAST_WORDS, core.held.emptied()).await;
+}
+
+fn say(unwritten: &Unwritten) {
+    let folder = unwritten.folder.as_deref().unwrap_or(std::path::Path::new("")).display();
+    if unwritten.in_spool > 0 {
+        tracing::warn!(
+            outcomes = unwritten.in_spool, spool = %folder,
+            "outcomes could not be written before the worker ended; the next worker with this data directory writes them"
+        );
+    }
+    if unwritten.lost > 0 {
         tracing::error!(
-            attempts = core.held.count(),
-            "outcomes could not be written before the worker ended"
+            outcomes = unwritten.lost,
+            "outcomes could neither be written nor brought to the spool before the worker ended; they are lost"
         );
     }
 }

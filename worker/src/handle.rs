@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use sluice_domain::IncarnationId;
 
 use crate::{
-    Blocked,
+    Blocked, Unwritten,
     core::{Core, Phase},
 };
 
@@ -32,6 +32,11 @@ impl WorkerHandle {
     /// What kept jobs from running at the last look at the board: paused upstreams and accounts, missing secrets.
     pub fn blocked(&self) -> Vec<Blocked> {
         self.core.blocked.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// Outcomes that could not be written before the worker ended; none before that.
+    pub fn unwritten(&self) -> Unwritten {
+        self.core.settler.unwritten()
     }
 
     /// Leases and starts nothing more, and gives back what was not begun; calls under way go on. There is no way

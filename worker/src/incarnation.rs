@@ -22,6 +22,8 @@ pub(crate) struct Identity {
     pub(crate) worker: String,
     pub(crate) host: String,
     pub(crate) lock_dir: Option<PathBuf>,
+    /// Where the process's spool lies, once there is something in it.
+    pub(crate) spool: Option<PathBuf>,
 }
 
 /// The present incarnation.
@@ -119,7 +121,8 @@ impl Incarnation {
 impl Current {
     async fn begin(store: &Store, identity: &Identity) -> Result<Self, WorkerError> {
         let id = IncarnationId::generate();
-        let lock = identity.lock_dir.as_deref().map(|folder| LockFile::hold(folder, id)).transpose()?;
+        let hold = |folder| LockFile::hold(folder, id, identity.spool.as_deref());
+        let lock = identity.lock_dir.as_deref().map(hold).transpose()?;
         let acknowledged_at = clock::since_boot();
         let new = NewIncarnation {
             id,

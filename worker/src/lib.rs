@@ -5,7 +5,8 @@
 //!
 //! - `lease_loop` reads the board, lets `policy` plan, and leases; `slots` holds what is leased until a slot is free;
 //! - `attempt` makes the one call of a lease and decides, by `policy`, what becomes of the job;
-//! - `settle` writes outcomes in groups; `hand_back` gives back what was leased and not begun;
+//! - `settle` writes outcomes in groups, and `spool` keeps those on the disk that the database does not take;
+//! - `hand_back` gives back what was leased and not begun;
 //! - `beat`, `incarnation` and `stray` keep the leases honest; `listener` hears hints; `drain` ends it all cleanly.
 //!
 //! Not here: SQL (`store`), HTTP (`provider`), decisions (`policy`), and whatever accepts or shows jobs (`scheduler`).
@@ -37,6 +38,7 @@ mod settle;
 mod settled_job;
 mod settlement;
 mod slots;
+mod spool;
 mod stray;
 mod worker;
 
@@ -44,6 +46,8 @@ pub use board::{Blocked, BlockedBy};
 pub use error::WorkerError;
 pub use handle::WorkerHandle;
 pub use host::host_and_boot;
-pub use options::{ConfigurationSource, SecretLookup, Timing, WorkMode, WorkerOptions};
+pub use options::{ConfigurationSource, SecretLookup, SpoolOptions, Timing, WorkMode, WorkerOptions};
+pub use settle::Unwritten;
 pub use settled_job::SettledJob;
+pub use spool::{SpoolState, inspect_spools};
 pub use worker::Worker;

@@ -1,8 +1,13 @@
 //! The file that an incarnation holds locked while it lives. The system frees the lock at the very death of the
 //! process, however it dies; so a reaper on the same host that gets the lock knows the incarnation dead.
+//!
+//! The file says where the worker's spool lies. While there is one, the reaper leaves the incarnation to its TTL: whoever
+//! starts meanwhile settles what is in it, and nothing is paid twice.
 
 use std::{
     fs::{self, File},
+    io::Write,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
@@ -19,12 +24,15 @@ pub(crate) struct LockFile {
 
 impl LockFile {
     /// Makes and locks the file of an incarnation. The name holds its id, so that no other ever has the same file.
-    pub(crate) fn hold(folder: &Path, id: IncarnationId) -> Result<Self, WorkerError> {
+    pub(crate) fn hold(folder: &Path, id: IncarnationId, spool: Option<&Path>) -> Result<Self, WorkerError> {
         let path = folder.join(format!("worker-{id}.lock"));
         let failed = |source| WorkerError::LockFile { path: path.clone(), source };
         fs::create_dir_all(folder).map_err(failed)?;
-        let file = File::create(&path).map_err(failed)?;
+        let mut file = File::create(&path).map_err(failed)?;
         file.lock().map_err(failed)?;
+        if let Some(spool) = spool {
+            file.write_all(spool.as_os_str().as_bytes()).map_err(failed)?;
+        }
         Ok(Self { path, _file: file })
     }
 

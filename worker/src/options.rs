@@ -66,6 +66,24 @@ pub enum WorkMode {
     UntilIdle,
 }
 
+/// Where outcomes wait on the disk while the database is away, and how much of them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SpoolOptions {
+    /// The folder of all spools of this host. It is made where it is missing, for its owner's eyes only.
+    pub folder: PathBuf,
+    /// Above so many bytes no call is started. Default 1 GiB.
+    pub max_bytes: u64,
+    /// Above so many outcomes no call is started. Default 100,000.
+    pub max_outcomes: u64,
+}
+
+impl SpoolOptions {
+    /// Options with the defaults.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into(), max_bytes: 1024 * 1024 * 1024, max_outcomes: 100_000 }
+    }
+}
+
 /// All that a worker is told.
 #[derive(Clone)]
 pub struct WorkerOptions {
@@ -81,6 +99,8 @@ pub struct WorkerOptions {
     pub host: String,
     /// Where lock files lie; without one, the worker's death is noticed by its beat alone.
     pub lock_dir: Option<PathBuf>,
+    /// Where outcomes wait while the database is away; default in memory alone.
+    pub spool: Option<SpoolOptions>,
     /// Calls under way at once. Default 500.
     pub concurrency: usize,
     /// Works only this tenant's jobs; default all.
@@ -109,6 +129,7 @@ impl WorkerOptions {
             name: "worker".to_owned(),
             host: host_and_boot(),
             lock_dir: None,
+            spool: None,
             concurrency: 500,
             tenant: None,
             queues: None,

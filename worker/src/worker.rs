@@ -11,13 +11,14 @@ use std::{
 use arc_swap::ArcSwap;
 use sluice_config::Configuration;
 use sluice_store::{Doorbell, Ringer, Store};
+use sluice_telemetry::WorkerMetrics;
 use tokio::{
     runtime::Handle,
     sync::{mpsc, watch},
 };
 
 use crate::{
-    ConfigurationSource, WorkerError, WorkerHandle, WorkerOptions, beat,
+    ConfigurationSource, SpoolOptions, WorkerError, WorkerHandle, WorkerOptions, beat,
     core::{Core, Phase, Signals},
     drain, hand_back, health,
     incarnation::{Identity, Incarnation, bounded},
@@ -28,6 +29,7 @@ use crate::{
     routing::Routing,
     settle::{self, Settler},
     slots::Slots,
+    spool::Spool,
 };
 
 /// Between two rings of the same bell.
@@ -56,13 +58,20 @@ impl Worker {
         };
         let routing = load_routing(&store, &work, &Arc::default()).await?;
         let pauses = load_pauses(&store).await?;
-        let identity = Identity { worker: options.name, host: options.host, lock_dir: options.lock_dir };
+        let metrics = options.metrics.worker();
+        let spool = Arc::new(open_spool(&store, options.spool, metrics.clone()).await?);
+        let identity = Identity {
+            worker: options.name,
+            host: options.host,
+            lock_dir: options.lock_dir,
+            spool: spool.own_path(),
+        };
         let incarnation = Incarnation::begin(&store, identity, timing).await?;
         let (settler, unsettled) = Settler::new();
         let (returns, returned) = mpsc::unbounded_channel();
         let core = Arc::new(Core {
             timing,
-            metrics: options.metrics.worker(),
+            metrics,
             incarnation,
             held: HeldLeases::default(),
             slots: Slots::new(options.concurrency),
@@ -74,6 +83,7 @@ impl Worker {
             signals: Arc::new(Signals::default()),
             phase: watch::Sender::new(Phase::Working),
             settler,
+            spool,
             returns,
             ready: Ringer::start(store.clone(), Doorbell::Ready, RING_GAP),
             ended: Ringer::start(store.clone(), Doorbell::Ended, RING_GAP),
@@ -81,7 +91,8 @@ impl Worker {
             store,
         });
         beat::start(&core).map_err(WorkerError::Thread)?;
-        tokio::spawn(settle::run(Arc::clone(&core), unsettled, options.settled));
+        settle::start(&core, unsettled, options.settled);
+        tokio::spawn(settle::take_over_now_and_then(Arc::clone(&core)));
         tokio::spawn(hand_back::run(Arc::clone(&core), returned));
         tokio::spawn(listener::run(Arc::clone(&core)));
         if let Some(listener) = listener {
@@ -101,7 +112,23 @@ async fn load_pauses(store: &Store) -> Result<Pauses, WorkerError> {
     Ok(pauses)
 }
 
+/// The spool for the outcomes of this database.
+async fn open_spool(
+    store: &Store,
+    options: Option<SpoolOptions>,
+    metrics: WorkerMetrics,
+) -> Result<Spool, WorkerError> {
+    let Some(options) = options else { return Ok(Spool::new(None, metrics)) };
+    let failed = |source| WorkerError::Store { doing: "read which database this is", source };
+    let database = bounded(store.database_id()).await.map_err(failed)?;
+    Ok(Spool::new(Some((options, database)), metrics))
+}
+
 async fn live(core: Arc<Core>, work: Work) {
+    tokio::select! {
+        () = settle::take_over_first(&core) => {}
+        () = core.reached(Phase::NotStarting) => {}
+    }
     lease_loop::run(&core, &work).await;
     drain::finish(&core, work.mode).await;
 }

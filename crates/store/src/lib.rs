@@ -15,6 +15,7 @@ mod doctor;
 mod error;
 mod explain;
 mod hints;
+mod identity;
 mod incarnation;
 mod job;
 mod lease;

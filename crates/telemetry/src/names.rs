@@ -157,6 +157,16 @@ pub mod metric {
     pub const STALE_WRITES: &str = "sluice.settle.stale_writes";
     /// Answers kept although their lease had ended.
     pub const LATE_RESULTS: &str = "sluice.settle.late_results";
+    /// Bytes of outcomes that wait in the spool.
+    pub const SPOOL_SIZE: &str = "sluice.spool.size";
+    /// Outcomes that wait in the spool.
+    pub const SPOOL_OUTCOMES: &str = "sluice.spool.outcomes";
+    /// Outcomes that were taken over from dead workers.
+    pub const SPOOL_ADOPTED: &str = "sluice.spool.adopted";
+    /// Damaged records in spools.
+    pub const SPOOL_CORRUPT: &str = "sluice.spool.corrupt";
+    /// Groups of outcomes that could not be brought to the spool.
+    pub const SPOOL_FAILED: &str = "sluice.spool.failed";
     /// Beats that failed.
     pub const BEATS_FAILED: &str = "sluice.beats.failed";
     /// Beats that were acknowledged more than two intervals after the one before.

@@ -12,4 +12,5 @@ mod incarnations;
 mod many_calls;
 mod outage;
 mod pauses;
+mod spool;
 mod world;

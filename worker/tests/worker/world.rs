@@ -18,21 +18,21 @@ pub const SOON: Duration = Duration::from_secs(30);
 pub struct World {
     pub store: Store,
     pub simulator: SimulatorHandle,
-    _database: Option<TestDatabase>,
+    database: Option<TestDatabase>,
 }
 
 impl World {
     pub async fn new() -> Self {
         let database = TestDatabase::new().await;
         let url = database.url();
-        Self { _database: Some(database), ..Self::at(&url).await }
+        Self { database: Some(database), ..Self::at(&url).await }
     }
 
     /// With a database that is there already.
     pub async fn at(url: &str) -> Self {
         let store = Store::connect(&StoreOptions::new(url)).await.unwrap();
         let simulator = sluice_simulator::start(SimulatorConfig::default()).await.unwrap();
-        Self { store, simulator, _database: None }
+        Self { store, simulator, database: None }
     }
 
     /// Routes for `deepseek-flash` alone; retries come soon.
@@ -99,6 +99,27 @@ queues:
             Some(self.job(id).await).filter(|job| job.state == state)
         })
         .await
+    }
+
+    /// Lets the database refuse to end jobs of which `condition` is true, as SQL.
+    pub async fn refuse_ends(&self, condition: &str) {
+        let pool = self.database.as_ref().expect("a database of its own").pool();
+        for statement in [
+            format!(
+                "CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN IF {condition} THEN RAISE EXCEPTION 'refused'; END IF; RETURN NEW; END $$"
+            ),
+            "CREATE TRIGGER refuse BEFORE INSERT ON sluice.done FOR EACH ROW EXECUTE FUNCTION public.refuse()"
+                .to_owned(),
+        ] {
+            sqlx::query(sqlx::AssertSqlSafe(statement)).execute(pool).await.unwrap();
+        }
+    }
+
+    /// Lets it take them again.
+    pub async fn take_ends(&self) {
+        let pool = self.database.as_ref().expect("a database of its own").pool();
+        sqlx::query("DROP FUNCTION public.refuse() CASCADE").execute(pool).await.unwrap();
     }
 
     /// Waits until so many calls are under way at the simulator.

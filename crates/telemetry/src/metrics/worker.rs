@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use opentelemetry::{
     KeyValue, StringValue,
-    metrics::{Counter, Histogram, Meter, UpDownCounter},
+    metrics::{Counter, Gauge, Histogram, Meter, UpDownCounter},
 };
 
 use super::{FAST_SECONDS, WAIT_SECONDS};
@@ -27,6 +27,11 @@ pub struct WorkerMetrics {
     settle_duration: Histogram<f64>,
     stale_writes: Counter<u64>,
     late_results: Counter<u64>,
+    spool_size: Gauge<u64>,
+    spool_outcomes: Gauge<u64>,
+    spool_adopted: Counter<u64>,
+    spool_corrupt: Counter<u64>,
+    spool_failed: Counter<u64>,
     beats_failed: Counter<u64>,
     beats_late: Counter<u64>,
     incarnations_renewed: Counter<u64>,
@@ -150,6 +155,18 @@ impl WorkerMetrics {
                 metric::INCARNATIONS_RENEWED,
                 "Lives begun because the one before had been taken for dead",
             ),
+            spool_size: meter
+                .u64_gauge(metric::SPOOL_SIZE)
+                .with_unit("By")
+                .with_description("What outcomes take that wait in the spool")
+                .build(),
+            spool_outcomes: meter
+                .u64_gauge(metric::SPOOL_OUTCOMES)
+                .with_description("Outcomes that wait in the spool")
+                .build(),
+            spool_adopted: counter(metric::SPOOL_ADOPTED, "Outcomes taken over from dead workers"),
+            spool_corrupt: alarm(metric::SPOOL_CORRUPT, "Damaged records found in spools"),
+            spool_failed: alarm(metric::SPOOL_FAILED, "Groups of outcomes that the spool did not take"),
         }
     }
 
@@ -227,6 +244,23 @@ impl WorkerMetrics {
     /// An answer was kept although its lease had ended.
     pub fn late_result_kept(&self) {
         self.late_results.add(1, &[]);
+    }
+
+    /// The spool holds so much by now.
+    pub fn spool_holds(&self, bytes: u64, outcomes: u64) {
+        self.spool_size.record(bytes, &[]);
+        self.spool_outcomes.record(outcomes, &[]);
+    }
+
+    /// Dead workers' spools were taken over, with so many outcomes and damaged records.
+    pub fn spool_adopted(&self, outcomes: usize, corrupt: usize) {
+        self.spool_adopted.add(outcomes as u64, &[]);
+        self.spool_corrupt.add(corrupt as u64, &[]);
+    }
+
+    /// A group of outcomes could not be brought to the spool.
+    pub fn spool_failed(&self) {
+        self.spool_failed.add(1, &[]);
     }
 
     /// A beat failed.

@@ -42,6 +42,9 @@ pub(super) fn measured(registry: &MetricsRegistry) {
     worker.stale_write_refused();
     worker.late_result_kept();
     worker.attempt_unknown();
+    worker.spool_holds(4096, 2);
+    worker.spool_adopted(3, 1);
+    worker.spool_failed();
     worker.beat_failed();
     worker.beat_late();
     worker.incarnation_renewed();
@@ -86,6 +89,11 @@ fn the_page_shows_every_measure_in_prometheus_text() {
         "sluice_settle_group_size_sum 5",
         "sluice_settle_stale_writes_total 1",
         "sluice_settle_late_results_total 1",
+        "sluice_spool_size_bytes 4096",
+        "sluice_spool_outcomes 2",
+        "sluice_spool_adopted_total 3",
+        "sluice_spool_corrupt_total 1",
+        "sluice_spool_failed_total 1",
         "sluice_beats_failed_total 1",
         "sluice_jobs{sluice_job_state=\"queued\",sluice_queue=\"q\"} 8",
         "sluice_jobs{sluice_job_state=\"queued\",sluice_queue=\"old\"} 0",
