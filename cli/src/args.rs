@@ -1,7 +1,7 @@
 //! What a user can type: the global options and the list of commands. Each command's own options stand in its file
 //! under `commands`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use sluice_telemetry::TelemetryOptions;
@@ -50,6 +50,12 @@ pub struct GlobalArgs {
     /// Example: --output json
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORM")]
     pub output: OutputFormat,
+    /// How long leases outlive their worker's last beat; beats and scans shorten with it
+    ///
+    /// For tests: all processes of a database must be given the same.
+    #[arg(long, global = true, env = "SLUICE_LEASE_TTL", hide = true, value_name = "TIME",
+          value_parser = humantime::parse_duration)]
+    pub lease_ttl: Option<Duration>,
 }
 
 /// How what is found is printed.

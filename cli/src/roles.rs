@@ -10,6 +10,7 @@ use sluice_scheduler::{
 use sluice_worker::{Blocked, BlockedBy, Timing, WorkerError, WorkerHandle, WorkerOptions, host_and_boot};
 
 use crate::{
+    args::GlobalArgs,
     commands::Context,
     database::Database,
     exit::{CliError, causes},
@@ -36,10 +37,10 @@ pub struct WorkerArgs {
 
 impl WorkerArgs {
     /// Puts them into a worker's options.
-    pub fn fill(&self, options: &mut WorkerOptions, database: &Database) {
+    pub fn fill(&self, options: &mut WorkerOptions, database: &Database, global: &GlobalArgs) {
         options.concurrency = self.concurrency;
         options.queues = (!self.queues.is_empty()).then(|| self.queues.clone());
-        options.timing = Timing { grace: self.grace, ..Timing::default() };
+        options.timing = Timing { grace: self.grace, ..lease_timing(global) };
         options.lock_dir = Some(database.data_dir.join(LOCK_FOLDER));
     }
 }
@@ -96,6 +97,14 @@ impl Servers {
     }
 }
 
+/// The default, or what a test shortened: the beat in proportion.
+pub fn lease_timing(global: &GlobalArgs) -> Timing {
+    let usual = Timing::default();
+    let Some(lease_ttl) = global.lease_ttl else { return usual };
+    let share = lease_ttl.div_duration_f64(usual.lease_ttl);
+    Timing { lease_ttl, beat_interval: usual.beat_interval.mul_f64(share), ..usual }
+}
+
 fn concurrency(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(count @ 1..=100_000) => Ok(count),
@@ -106,7 +115,12 @@ fn concurrency(text: &str) -> Result<usize, String> {
 /// Starts the loops that expire leases and end deadlines.
 pub fn start_maintenance(database: &Database, context: &Context<'_>) -> MaintenanceHandle {
     let metrics = context.telemetry.metrics().scheduler();
-    Maintenance::start(database.store.clone(), MaintenanceOptions::new(host_and_boot(), metrics))
+    let mut options = MaintenanceOptions::new(host_and_boot(), metrics);
+    if let Some(lease_ttl) = context.global.lease_ttl {
+        options.scan = options.scan.mul_f64(lease_ttl.div_duration_f64(options.lease_ttl));
+        options.lease_ttl = lease_ttl;
+    }
+    Maintenance::start(database.store.clone(), options)
 }
 
 impl From<WorkerError> for CliError {

@@ -2,14 +2,14 @@
 //! transient errors; two workers are killed on the way. All jobs end, the joined ledgers hold I1 to I6, and higher
 //! priorities start first.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::{Value, json};
 use sluice_domain::{JobId, JobState};
 use sluice_testkit::wait_until;
 use sluice_tests::{
     facts,
-    history::{Acknowledged, History, check, figures},
+    history::{Acknowledged, History, WhenUnknown, check, figures},
 };
 
 use crate::site::Site;
@@ -28,7 +28,11 @@ fn line(number: usize) -> Value {
 
 fn acknowledged(number: usize, answer: &Value) -> Acknowledged {
     let id = answer["id"].as_str().unwrap_or_else(|| panic!("line {number} was refused: {answer}"));
-    Acknowledged { key: format!("job-{number}"), job_id: id.parse::<JobId>().unwrap() }
+    Acknowledged {
+        key: format!("job-{number}"),
+        job_id: id.parse::<JobId>().unwrap(),
+        when_unknown: WhenUnknown::Repeat,
+    }
 }
 
 /// When the jobs of each priority were first leased, as their mean place in the order of all.
@@ -68,11 +72,18 @@ async fn ten_thousand_jobs_survive_the_death_of_two_of_four_workers() {
     told.extend(again.iter().enumerate().map(|(number, answer)| acknowledged(number, answer)));
     wait_until("all jobs to end", Duration::from_mins(3), async || site.ended().await >= JOBS as i64).await;
 
+    let mut killed = BTreeSet::new();
+    for name in ["worker-0", "worker-1"] {
+        killed.extend(facts::incarnations(site.database.pool(), name).await.unwrap());
+    }
     let history = History {
         acknowledged: told,
         places: facts::places(site.database.pool()).await.unwrap(),
         attempts: facts::attempts(site.database.pool()).await.unwrap(),
+        late: facts::late_answers(site.database.pool()).await.unwrap(),
+        killed,
         calls: facts::calls(&site.ledger()).unwrap(),
+        ..History::default()
     };
     let figures = figures(&history);
     assert_eq!(check(&history), [], "{figures:?}");

@@ -73,7 +73,7 @@ impl Site {
     /// Starts one more worker process.
     pub fn start_worker(&mut self, concurrency: &str) {
         let name = format!("worker-{}", self.workers.len());
-        let arguments = ["worker", "--concurrency", concurrency];
+        let arguments = ["worker", "--name", &name, "--concurrency", concurrency];
         self.workers.push(Process::start(&name, self.folder.path(), &arguments, &self.variables).unwrap());
     }
 

@@ -1,7 +1,10 @@
-//! What the end-to-end and fault tests share: real processes, and the checker of their histories.
+//! What the end-to-end and fault tests share: real processes, the checker of their histories, and the fault lab.
 //!
 //! Nothing of the product uses this crate.
 
 pub mod facts;
 pub mod history;
+pub mod lab;
 pub mod processes;
+pub mod rows;
+pub mod table;

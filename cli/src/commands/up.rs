@@ -189,7 +189,7 @@ impl Roles {
         server.fixed_configuration = upstreams.fixed();
         let source = upstreams.fixed().map_or(ConfigurationSource::Database, ConfigurationSource::Fixed);
         let mut worker = WorkerOptions::new(store, source, metrics);
-        args.worker.fill(&mut worker, database);
+        args.worker.fill(&mut worker, database, &context.global);
         "up".clone_into(&mut worker.name);
         let servers = Servers::start(server, listen.grpc_listen).await?;
         let maintenance = roles::start_maintenance(database, context);

@@ -60,7 +60,7 @@ async fn work(
     }
     let metrics = context.telemetry.metrics().clone();
     let mut options = WorkerOptions::new(database.store.clone(), ConfigurationSource::Database, metrics);
-    args.worker.fill(&mut options, database);
+    args.worker.fill(&mut options, database, &context.global);
     options.name = args.name;
     options.metrics_listen = args.metrics_listen;
     options.mode = if args.until_idle { WorkMode::UntilIdle } else { WorkMode::Forever };

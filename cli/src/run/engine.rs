@@ -9,9 +9,9 @@ use std::{
 };
 
 use sluice_domain::{JobId, QueueName, TenantName};
-use sluice_scheduler::{Maintenance, MaintenanceHandle, MaintenanceOptions};
+use sluice_scheduler::MaintenanceHandle;
 use sluice_store::Bodies;
-use sluice_worker::{ConfigurationSource, SettledJob, Worker, WorkerHandle, WorkerOptions, host_and_boot};
+use sluice_worker::{ConfigurationSource, SettledJob, Worker, WorkerHandle, WorkerOptions};
 use tokio::sync::mpsc;
 
 use super::{
@@ -33,6 +33,7 @@ use crate::{
     commands::Context,
     database::{Database, Schema},
     exit::{CliError, Exit, causes},
+    roles,
     stop_signals::StopSignals,
 };
 
@@ -70,7 +71,7 @@ async fn work_on(
     }
     let began = Instant::now();
     let mut signals = StopSignals::listen()?;
-    let maintenance = start_maintenance(database, context);
+    let maintenance = roles::start_maintenance(database, context);
     let (settled, settled_groups) = mpsc::unbounded_channel();
     let worker_plan =
         WorkerPlan { queue: identity.queue(), tenant: tenant.clone(), concurrency: plan.concurrency };
@@ -193,11 +194,6 @@ async fn go_on_with(output: &mut OutputFile, database: &Database, queue: &QueueN
     output.drop_lines(|job| outdated.contains(&job))
 }
 
-fn start_maintenance(database: &Database, context: &Context<'_>) -> MaintenanceHandle {
-    let metrics = context.telemetry.metrics().scheduler();
-    Maintenance::start(database.store.clone(), MaintenanceOptions::new(host_and_boot(), metrics))
-}
-
 struct WorkerPlan {
     queue: QueueName,
     tenant: TenantName,
@@ -220,6 +216,7 @@ async fn start_worker(
         tenant: Some(plan.tenant),
         queues: Some(vec![plan.queue]),
         settled: Some(settled),
+        timing: roles::lease_timing(&context.global),
         ..WorkerOptions::new(database.store.clone(), configuration, metrics)
     };
     Worker::start(options)

@@ -1,0 +1,39 @@
+//! Rows of the fault matrix in small: shorter times, fewer jobs, the same demands on correctness. `tests/faults` runs
+//! them in full.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
+
+use sluice_testkit::TestCluster;
+use sluice_tests::rows::{Case, Scale, row};
+
+async fn holds(number: u16, seed: u64) {
+    if !TestCluster::is_possible() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let case = Case { row: number, seed, scale: Scale::Small, folder: folder.path().to_owned() };
+    let row = row(number).unwrap();
+    let report = (row.run)(&case).await.unwrap();
+    let repeat = format!("tests/faults {number} --seed {seed} --small");
+    assert!(report.ok, "row {number} ({}): {report:#?}\nrepeat it: {repeat}", row.name);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_1_killed_workers_jobs_run_again() {
+    holds(1, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_2_a_worker_that_is_asked_to_end_repeats_nothing() {
+    holds(2, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_4_a_worker_that_stood_still_writes_nothing_stale() {
+    holds(4, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_6_a_killed_server_loses_and_repeats_nothing() {
+    holds(6, 1).await;
+}

@@ -1,0 +1,64 @@
+//! The end of a row: everything comes to rest, the three records are joined and counted.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::{Lab, Told, until};
+use crate::{
+    facts,
+    history::{Figures, History, Place, Violation, check, figures},
+};
+
+/// A history after everything came to rest, with what is wrong about it.
+#[derive(Clone, Debug)]
+pub struct Reckoning {
+    /// The joined records.
+    pub history: History,
+    /// What was counted.
+    pub figures: Figures,
+    /// Broken invariants.
+    pub violations: Vec<Violation>,
+}
+
+impl Lab {
+    /// Waits until no job waits or runs, has the workers write what they still hold and end, and joins the records.
+    ///
+    /// `seen_ends` are ends that were seen on the way. A job that does not come to rest within `most` is no error
+    /// here: the checker names it.
+    pub async fn reckon(&mut self, told: &Told, seen_ends: Vec<Place>, most: Duration) -> Result<Reckoning> {
+        let rested = until("all jobs to come to rest", most, async || Ok(self.unrested().await? == 0)).await;
+        if let Err(error) = rested {
+            note(&format!("{error:#}"));
+        }
+        self.drain_workers(Duration::from_mins(1)).await?;
+        let history = History {
+            acknowledged: told.acknowledged.clone(),
+            never_told: told.never_told.clone(),
+            places: facts::places(self.pool()).await.context("read where jobs stand")?,
+            seen_ends,
+            attempts: self.attempts().await.context("read the ledger")?,
+            late: facts::late_answers(self.pool()).await.context("read late answers")?,
+            killed: self.killed().await?,
+            calls: self.upstream.calls()?,
+        };
+        let violations = check(&history);
+        Ok(Reckoning { figures: figures(&history), violations, history })
+    }
+
+    /// Ends that stand now, to be compared with later.
+    pub async fn ends(&self) -> Result<Vec<Place>> {
+        facts::ends(self.pool()).await
+    }
+
+    /// How many jobs wait or run.
+    pub async fn unrested(&self) -> Result<i64> {
+        let count = "SELECT (SELECT count(*) FROM sluice.ready) + (SELECT count(*) FROM sluice.running)";
+        Ok(sqlx::query_scalar(count).fetch_one(self.pool()).await?)
+    }
+}
+
+/// For whoever watches a long row.
+fn note(text: &str) {
+    eprintln!("    {text}");
+}
