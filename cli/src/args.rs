@@ -8,9 +8,16 @@ use sluice_telemetry::TelemetryOptions;
 
 use crate::commands;
 
+/// Says it where faults can be ordered, so that such a program is not taken for a release.
+const VERSION: &str = if cfg!(feature = "failpoints") {
+    concat!(env!("CARGO_PKG_VERSION"), "+failpoints")
+} else {
+    env!("CARGO_PKG_VERSION")
+};
+
 /// A durable queue for LLM API calls on Postgres.
 #[derive(Parser, Debug)]
-#[command(name = "sluice", version, about, max_term_width = 110)]
+#[command(name = "sluice", version = VERSION, about, max_term_width = 110)]
 #[command(after_help = "Exit codes: 0 done, 1 some jobs failed, 2 wrong usage, 3 cannot reach something, \
                         130 interrupted.")]
 pub struct Args {

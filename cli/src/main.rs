@@ -4,6 +4,7 @@
 //! ([`exit`]). What a command needs of the database comes from [`database`].
 
 mod args;
+mod attempt;
 mod commands;
 mod configuration_file;
 mod database;
@@ -33,6 +34,11 @@ use crate::{args::Args, commands::Context, exit::CliError};
 const TELEMETRY_GRACE: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
+    #[cfg(feature = "failpoints")]
+    let _faults = fail::FailScenario::setup();
+    if attempt::is_asked_for() {
+        return attempt::run();
+    }
     // Wrong usage ends here with clap's own text and code 2, `--help` and `--version` with 0.
     let args = Args::parse();
     match run(args) {

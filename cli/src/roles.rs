@@ -11,6 +11,7 @@ use sluice_worker::{Blocked, BlockedBy, Timing, WorkerError, WorkerHandle, Worke
 
 use crate::{
     args::GlobalArgs,
+    attempt,
     commands::Context,
     database::Database,
     exit::{CliError, causes},
@@ -42,6 +43,7 @@ impl WorkerArgs {
         options.queues = (!self.queues.is_empty()).then(|| self.queues.clone());
         options.timing = Timing { grace: self.grace, ..lease_timing(global) };
         options.lock_dir = Some(database.data_dir.join(LOCK_FOLDER));
+        options.suspect_command = attempt::command();
     }
 }
 

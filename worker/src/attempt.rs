@@ -15,7 +15,8 @@ use tracing::Span;
 
 use crate::{
     backoff::Backoff,
-    call, clock,
+    call::{self, Made},
+    clock,
     core::Core,
     incarnation::bounded,
     lease::{Lease, StopReason},
@@ -27,14 +28,16 @@ use crate::{
 /// Works one lease, which has a slot.
 pub(crate) async fn run(core: Arc<Core>, mut lease: Lease) {
     let span = begin_span(&lease.job);
-    let settlement = AssertUnwindSafe(perform(&core, &mut lease, &span)).catch_unwind().await;
+    let stop = Arc::clone(&lease.stop);
+    let attempt = stop.polls.count(perform(&core, &mut lease, &span));
+    let settlement = AssertUnwindSafe(attempt).catch_unwind().await;
     core.slots.release();
     core.start_waiting();
     let settlement = settlement.unwrap_or_else(|_| {
         tracing::error!(
             parent: &span,
             job.id = %lease.job.job_id, queue = lease.job.queue.as_str(), lease_no = lease.job.lease_no,
-            "an attempt panicked; its outcome is unknown"
+            "an attempt panicked; that counts as a crash of its job"
         );
         Some(settlement::of_panic(&lease, &core.routing.load().retry_policy(lease.job.queue.as_str())))
     });
@@ -70,9 +73,14 @@ async fn perform(core: &Arc<Core>, lease: &mut Lease, span: &Span) -> Option<Set
     if !core.may_start() || !core.incarnation.may_start_for(lease.incarnation_id) {
         return None;
     }
-    let report = call::make(core, lease, &target, span).await;
-    pause_if_told(core, &target, &report);
-    settlement::of_report(lease, report, &policy)
+    match call::make(core, lease, &target, span).await {
+        Made::Report(report) => {
+            pause_if_told(core, &target, &report);
+            settlement::of_report(lease, *report, &policy)
+        }
+        Made::Crashed(crash) => Some(settlement::of_crash(lease, *crash, &policy)),
+        Made::NoRoom => Some(settlement::no_room(lease)),
+    }
 }
 
 /// A wrong key or an empty account stops all calls there, not only this one, until a person has looked.

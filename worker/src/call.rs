@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use sluice_domain::CallId;
+use sluice_domain::{CallId, ErrorClass};
 use sluice_provider::{CallReport, CallRequest};
 use sluice_telemetry::{
     CallAnswer, CallFields, CallMeasure, TokenUse, call_span, operation_of_path, record_call_answer,
@@ -16,15 +16,34 @@ use tracing::{Instrument, Span};
 use crate::{
     core::Core,
     lease::{Lease, StopReason},
+    one_call,
     routing::Target,
+    suspect::{Crash, Place},
 };
 
-/// Makes the call. Takes the body out of the lease.
-pub(crate) async fn make(core: &Core, lease: &mut Lease, target: &Target, attempt: &Span) -> CallReport {
+/// What came of a call.
+pub(crate) enum Made {
+    /// It ended, and this was seen of it.
+    Report(Box<CallReport>),
+    /// The process that made it ended before it.
+    Crashed(Box<Crash>),
+    /// It was not begun: it needs a process of its own, and there are too many.
+    NoRoom,
+}
+
+/// Makes the call, of a suspect in a child process. Takes the body out of the lease.
+pub(crate) async fn make(core: &Core, lease: &mut Lease, target: &Target, attempt: &Span) -> Made {
+    let room = match core.suspects.place(&lease.job) {
+        Place::Here => None,
+        Place::Child(room) => Some(room),
+        Place::NoRoom => return Made::NoRoom,
+    };
+    let is_suspect = room.is_some();
     let body = Bytes::from(std::mem::take(&mut lease.job.body));
     // An attempt makes one call at most, which can have its lease's id: then it is stored once.
     let call_id = CallId::from_uuid(lease.job.lease_id.as_uuid());
-    let span = begin_span(attempt, lease, target, call_id, &body);
+    // What is foreign about a suspect is not read in this process, not even for a span.
+    let span = begin_span(attempt, lease, target, call_id, if is_suspect { &[] } else { &body });
     let request = CallRequest {
         call_id,
         path: lease.job.path.clone(),
@@ -35,21 +54,39 @@ pub(crate) async fn make(core: &Core, lease: &mut Lease, target: &Target, attemp
     let upstream = &target.upstream;
     core.metrics.call_began(&upstream.name);
     let began = Instant::now();
-    let report =
-        until_deadline(lease, upstream.client.call(request, lease.stop.token())).instrument(span.clone());
-    let report = report.await;
+    let stop = lease.stop.token();
+    let made = async {
+        match room {
+            None => Ok(one_call::make(&upstream.client, request, stop).await),
+            Some(room) => room.call(target, request, stop).await,
+        }
+    };
+    let made = until_deadline(lease, made).instrument(span.clone()).await;
     core.metrics.call_ended(&upstream.name);
-    measure(core, lease, target, &report, began.elapsed());
-    end_span(&span, &report);
-    report
+    match made {
+        Ok(report) => {
+            measure(core, lease, target, &report, began.elapsed());
+            end_span(&span, &report, is_suspect);
+            Made::Report(Box::new(report))
+        }
+        Err(crash) => {
+            tracing::error!(
+                parent: &span,
+                job.id = %lease.job.job_id, upstream = upstream.name, how = crash.how,
+                place = crash.panicked_at, "a job that had a process to itself crashed it, and is held"
+            );
+            record_call_error(&span, ErrorClass::Poison.as_str());
+            Made::Crashed(crash)
+        }
+    }
 }
 
 /// Lets go of the call when the job's deadline passes, and waits for its last word.
-async fn until_deadline(lease: &Lease, call: impl Future<Output = CallReport>) -> CallReport {
+async fn until_deadline<T>(lease: &Lease, call: impl Future<Output = T>) -> T {
     let Some(deadline) = lease.deadline() else { return call.await };
     let mut call = std::pin::pin!(call);
     tokio::select! {
-        report = &mut call => report,
+        made = &mut call => made,
         () = sleep_until(deadline) => {
             lease.stop.now(StopReason::Deadline);
             call.await
@@ -120,13 +157,15 @@ struct Choice {
     finish_reason: Option<String>,
 }
 
-fn end_span(span: &Span, report: &CallReport) {
+fn end_span(span: &Span, report: &CallReport, is_suspect: bool) {
     if span.is_disabled() {
         return;
     }
     if let Some(answer) = report.answer() {
-        let choices =
-            serde_json::from_slice::<Choices>(&answer.body).map(|body| body.choices).unwrap_or_default();
+        let choices = match serde_json::from_slice::<Choices>(&answer.body) {
+            Ok(body) if !is_suspect => body.choices,
+            _ => Vec::new(),
+        };
         let reasons: Vec<_> = choices.iter().filter_map(|choice| choice.finish_reason.as_deref()).collect();
         let usage = answer.usage;
         record_call_answer(

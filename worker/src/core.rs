@@ -29,6 +29,7 @@ use crate::{
     settlement,
     slots::Slots,
     spool::Spool,
+    suspect::Suspects,
 };
 
 /// How far a worker is on its way to the end.
@@ -87,6 +88,7 @@ pub(crate) struct Core {
     pub(crate) incarnation: Incarnation,
     pub(crate) held: HeldLeases,
     pub(crate) slots: Slots,
+    pub(crate) suspects: Suspects,
     pub(crate) pauses: Pauses,
     pub(crate) routing: ArcSwap<Routing>,
     /// The newest configuration that a beat told of.

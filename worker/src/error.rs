@@ -41,7 +41,7 @@ pub enum WorkerError {
         /// What the system said.
         source: io::Error,
     },
-    /// The beat's thread could not be started.
-    #[error("start the thread of the beat")]
+    /// A thread of its own, for the beat or the watchdog, could not be started.
+    #[error("start a thread")]
     Thread(#[source] io::Error),
 }

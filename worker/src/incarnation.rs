@@ -24,6 +24,7 @@ pub(crate) struct Identity {
     pub(crate) lock_dir: Option<PathBuf>,
     /// Where the process's spool lies, once there is something in it.
     pub(crate) spool: Option<PathBuf>,
+    pub(crate) isolates_suspects: bool,
 }
 
 /// The present incarnation.
@@ -131,6 +132,7 @@ impl Current {
             lock_path: lock.as_ref().map(|lock| lock.path().display().to_string()),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            isolates_suspects: identity.isolates_suspects,
         };
         let failed = |source| WorkerError::Store { doing: "begin as a new incarnation", source };
         bounded(store.incarnation_start(&new)).await.map_err(failed)?;

@@ -2,13 +2,19 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::Poll,
     time::Duration,
 };
 
 use sluice_domain::{IncarnationId, JobId, LeaseId, LeasedJob};
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
+
+use crate::watchdog::UnderWay;
 
 /// Why a call is to be let go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,11 +27,12 @@ pub(crate) enum StopReason {
     WorkerEnds,
 }
 
-/// Ends a call; the first reason counts.
+/// What others may do to an attempt, and what they see of it: ends its call, for the first reason that was given.
 #[derive(Debug, Default)]
 pub(crate) struct Stop {
     token: CancellationToken,
     reason: OnceLock<StopReason>,
+    pub(crate) polls: Polls,
 }
 
 impl Stop {
@@ -41,6 +48,33 @@ impl Stop {
 
     pub(crate) fn token(&self) -> &CancellationToken {
         &self.token
+    }
+}
+
+/// Counts the polls of an attempt: odd while one is under way. The watchdog looks at it.
+#[derive(Debug, Default)]
+pub(crate) struct Polls(AtomicU64);
+
+impl Polls {
+    /// Counts the polls of `attempt`, also those that panic.
+    pub(crate) async fn count<T>(&self, attempt: impl Future<Output = T>) -> T {
+        struct Done<'a>(&'a Polls);
+        impl Drop for Done<'_> {
+            fn drop(&mut self) {
+                self.0.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let mut attempt = std::pin::pin!(attempt);
+        std::future::poll_fn(|context| -> Poll<T> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            let _done = Done(self);
+            attempt.as_mut().poll(context)
+        })
+        .await
+    }
+
+    fn under_way(&self) -> Option<u64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|count| count % 2 == 1)
     }
 }
 
@@ -84,32 +118,39 @@ pub(crate) struct LeaseKey {
     pub(crate) lease: LeaseId,
 }
 
+#[derive(Debug)]
+struct HeldLease {
+    job: JobId,
+    stop: Arc<Stop>,
+}
+
 /// All leases in hand.
 #[derive(Debug, Default)]
 pub(crate) struct HeldLeases {
-    stops: Mutex<HashMap<LeaseId, Arc<Stop>>>,
+    leases: Mutex<HashMap<LeaseId, HeldLease>>,
     emptied: Notify,
 }
 
 impl HeldLeases {
     pub(crate) fn add(&self, lease: &Lease) {
-        self.lock().insert(lease.job.lease_id, Arc::clone(&lease.stop));
+        let held = HeldLease { job: lease.job.job_id, stop: Arc::clone(&lease.stop) };
+        self.lock().insert(lease.job.lease_id, held);
     }
 
     pub(crate) fn remove(&self, lease: LeaseId) {
-        let mut stops = self.lock();
-        stops.remove(&lease);
-        if stops.is_empty() {
+        let mut held = self.lock();
+        held.remove(&lease);
+        if held.is_empty() {
             self.emptied.notify_waiters();
         }
     }
 
     pub(crate) fn remove_many(&self, leases: &[LeaseId]) {
-        let mut stops = self.lock();
+        let mut held = self.lock();
         for lease in leases {
-            stops.remove(lease);
+            held.remove(lease);
         }
-        if stops.is_empty() {
+        if held.is_empty() {
             self.emptied.notify_waiters();
         }
     }
@@ -124,17 +165,23 @@ impl HeldLeases {
 
     /// Lets go of the calls of cancelled jobs.
     pub(crate) fn cancel(&self, leases: &[LeaseId]) {
-        let stops = self.lock();
-        for stop in leases.iter().filter_map(|lease| stops.get(lease)) {
-            stop.now(StopReason::JobCancelled);
+        let held = self.lock();
+        for lease in leases.iter().filter_map(|lease| held.get(lease)) {
+            lease.stop.now(StopReason::JobCancelled);
         }
     }
 
     /// Lets go of all calls.
     pub(crate) fn stop_all(&self, reason: StopReason) {
-        for stop in self.lock().values() {
-            stop.now(reason);
+        for lease in self.lock().values() {
+            lease.stop.now(reason);
         }
+    }
+
+    /// The attempts that are being polled at this moment.
+    pub(crate) fn polls_under_way(&self) -> Vec<UnderWay> {
+        let held = self.lock();
+        held.iter().filter_map(|(id, lease)| Some((*id, lease.job, lease.stop.polls.under_way()?))).collect()
     }
 
     /// Waits until none is left.
@@ -149,8 +196,8 @@ impl HeldLeases {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<LeaseId, Arc<Stop>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<LeaseId, HeldLease>> {
         // Nothing that holds the lock can panic half way through a change.
-        self.stops.lock().unwrap_or_else(PoisonError::into_inner)
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

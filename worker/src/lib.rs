@@ -7,6 +7,8 @@
 //! - `attempt` makes the one call of a lease and decides, by `policy`, what becomes of the job;
 //! - `settle` writes outcomes in groups, and `spool` keeps those on the disk that the database does not take;
 //! - `hand_back` gives back what was leased and not begun;
+//! - `suspect` makes the call of a job that crashed its workers in a child process; `watchdog` ends a process in which an
+//!   attempt is stuck;
 //! - `beat`, `incarnation` and `stray` keep the leases honest; `listener` hears hints; `drain` ends it all cleanly.
 //!
 //! Not here: SQL (`store`), HTTP (`provider`), decisions (`policy`), and whatever accepts or shows jobs (`scheduler`).
@@ -21,6 +23,8 @@ mod clock;
 mod core;
 mod drain;
 mod error;
+#[cfg(feature = "failpoints")]
+mod faults;
 mod hand_back;
 mod handle;
 mod health;
@@ -31,6 +35,7 @@ mod lease_loop;
 mod lease_wait;
 mod listener;
 mod lock_file;
+mod one_call;
 mod options;
 mod pauses;
 mod routing;
@@ -40,6 +45,8 @@ mod settlement;
 mod slots;
 mod spool;
 mod stray;
+mod suspect;
+mod watchdog;
 mod worker;
 
 pub use board::{Blocked, BlockedBy};
@@ -50,4 +57,5 @@ pub use options::{ConfigurationSource, SecretLookup, SpoolOptions, Timing, WorkM
 pub use settle::Unwritten;
 pub use settled_job::SettledJob;
 pub use spool::{SpoolState, inspect_spools};
+pub use suspect::{SuspectCommand, attempt_for_parent};
 pub use worker::Worker;

@@ -8,7 +8,7 @@ use sluice_store::Store;
 use sluice_telemetry::MetricsRegistry;
 use tokio::sync::mpsc;
 
-use crate::{SettledJob, host_and_boot};
+use crate::{SettledJob, SuspectCommand, host_and_boot};
 
 /// Where upstreams, routes and retry policies come from.
 #[derive(Clone, Debug)]
@@ -51,6 +51,16 @@ impl Timing {
     /// what lies between the decision and the first byte.
     pub(crate) fn start_within(&self) -> Duration {
         self.lease_ttl.mul_f64(0.8)
+    }
+
+    /// For how long an attempt may do nothing but compute. An answer is read and judged in a fraction of a second; the
+    /// rest is for hosts that are overloaded.
+    pub(crate) fn stuck_after(&self) -> Duration {
+        #[cfg(feature = "failpoints")]
+        if let Some(ordered) = crate::faults::stuck_after() {
+            return ordered;
+        }
+        self.lease_ttl * 2
     }
 }
 
@@ -111,6 +121,10 @@ pub struct WorkerOptions {
     pub timing: Timing,
     /// When it ends by itself.
     pub mode: WorkMode,
+    /// Starts the process that a suspect has to itself: a job with two crashes behind it. With it, this process counts as
+    /// the worker's own: it is drained and ended where an attempt in it is stuck. Default: none; then suspects are worked
+    /// in this process like any job, a third crash holds them, whoever's doing it was, and nothing ends the process.
+    pub suspect_command: Option<SuspectCommand>,
     /// Where `/healthz`, `/readyz` and `/metrics` are served; default nowhere.
     pub metrics_listen: Option<SocketAddr>,
     /// The process's metrics.
@@ -135,6 +149,7 @@ impl WorkerOptions {
             queues: None,
             timing: Timing::default(),
             mode: WorkMode::Forever,
+            suspect_command: None,
             metrics_listen: None,
             metrics,
             settled: None,

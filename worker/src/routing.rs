@@ -52,6 +52,13 @@ pub(crate) enum Lookup {
     NotConfigured,
 }
 
+impl Reachable {
+    /// The credential, for a process that makes a call in our place.
+    pub(crate) fn secret(&self) -> Option<&Secret> {
+        self.secret.as_ref()
+    }
+}
+
 impl Routing {
     /// Makes clients for all upstreams; one that is declared as before, with the same secret, keeps its connections.
     pub(crate) fn build(

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rand::RngExt;
 use sluice_domain::{Decision, ErrorClass, NanoUsd, Outcome, Settlement};
 use sluice_policy::{
     backoff::RetryPolicy,
@@ -9,7 +10,14 @@ use sluice_policy::{
 };
 use sluice_provider::{CallReport, WireOutcome};
 
-use crate::lease::{Lease, StopReason};
+use crate::{
+    lease::{Lease, StopReason},
+    suspect::Crash,
+};
+
+/// How long a suspect rests for which there is no process, and how much more by chance.
+const NO_ROOM_DELAY: Duration = Duration::from_secs(2);
+const NO_ROOM_JITTER: Duration = Duration::from_secs(4);
 
 /// A settlement without a call.
 fn bare(lease: &Lease, outcome: Outcome, decision: Decision, error: (ErrorClass, String)) -> Settlement {
@@ -48,9 +56,28 @@ pub(crate) fn no_route(lease: &Lease) -> Settlement {
 
 /// The attempt panicked; what it had sent is not known.
 pub(crate) fn of_panic(lease: &Lease, policy: &RetryPolicy) -> Settlement {
-    let ruling = rule(lease, Ending::Unknown(ErrorClass::Internal), None, policy);
+    let ruling = rule(lease, Ending::Crashed(ErrorClass::Internal), None, policy);
     let error = (ErrorClass::Internal, "the attempt ended by a fault of the worker".to_owned());
     bare(lease, ruling.outcome, ruling.decision, error)
+}
+
+/// The child process of a suspect ended before it had told of its call, which may have been sent.
+pub(crate) fn of_crash(lease: &Lease, crash: Crash, policy: &RetryPolicy) -> Settlement {
+    if lease.stop.reason() == Some(StopReason::JobCancelled) {
+        return Settlement { call: Some(crash.call), ..let_go(lease) };
+    }
+    let ruling = rule(lease, Ending::Crashed(ErrorClass::Poison), None, policy);
+    let text = format!("the process that it had to itself crashed: {}", crash.how);
+    let settlement = bare(lease, ruling.outcome, ruling.decision, (ErrorClass::Poison, text));
+    Settlement { call: Some(crash.call), ..settlement }
+}
+
+/// A suspect, and there are too many processes for such already: nothing was sent, and it is nobody's fault.
+pub(crate) fn no_room(lease: &Lease) -> Settlement {
+    let delay = NO_ROOM_DELAY + NO_ROOM_JITTER.mul_f64(rand::rng().random_range(0.0..1.0));
+    let decision = Decision::Requeue { delay, spends_try: false, is_refusal: false };
+    let text = "it needs a process to itself, and there are too many of these on the worker".to_owned();
+    bare(lease, Outcome::NotSent, decision, (ErrorClass::NotSent, text))
 }
 
 /// Its deadline passed before the call began.

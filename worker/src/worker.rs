@@ -30,6 +30,8 @@ use crate::{
     settle::{self, Settler},
     slots::Slots,
     spool::Spool,
+    suspect::Suspects,
+    watchdog,
 };
 
 /// Between two rings of the same bell.
@@ -60,11 +62,13 @@ impl Worker {
         let pauses = load_pauses(&store).await?;
         let metrics = options.metrics.worker();
         let spool = Arc::new(open_spool(&store, options.spool, metrics.clone()).await?);
+        let suspects = Suspects::new(options.suspect_command, timing.stuck_after());
         let identity = Identity {
             worker: options.name,
             host: options.host,
             lock_dir: options.lock_dir,
             spool: spool.own_path(),
+            isolates_suspects: suspects.are_isolated(),
         };
         let incarnation = Incarnation::begin(&store, identity, timing).await?;
         let (settler, unsettled) = Settler::new();
@@ -75,6 +79,7 @@ impl Worker {
             incarnation,
             held: HeldLeases::default(),
             slots: Slots::new(options.concurrency),
+            suspects,
             pauses,
             newest_configuration: AtomicI64::new(routing.version),
             routing: ArcSwap::from_pointee(routing),
@@ -93,6 +98,9 @@ impl Worker {
         beat::start(&core).map_err(WorkerError::Thread)?;
         settle::start(&core, unsettled, options.settled);
         tokio::spawn(settle::take_over_now_and_then(Arc::clone(&core)));
+        if core.suspects.are_isolated() {
+            watchdog::start(&core, timing.stuck_after()).map_err(WorkerError::Thread)?;
+        }
         tokio::spawn(hand_back::run(Arc::clone(&core), returned));
         tokio::spawn(listener::run(Arc::clone(&core)));
         if let Some(listener) = listener {

@@ -30,6 +30,7 @@ use super::{
     writer::ResultWriter,
 };
 use crate::{
+    attempt,
     commands::Context,
     database::{Database, Schema},
     exit::{CliError, Exit, causes},
@@ -217,6 +218,7 @@ async fn start_worker(
         queues: Some(vec![plan.queue]),
         settled: Some(settled),
         timing: roles::lease_timing(&context.global),
+        suspect_command: attempt::command(),
         ..WorkerOptions::new(database.store.clone(), configuration, metrics)
     };
     Worker::start(options)

@@ -7,4 +7,5 @@ mod configuration;
 mod doctor;
 mod life;
 mod program;
+mod suspects;
 mod usage;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     ApiPath, CallId, ErrorClass, HoldReason, IncarnationId, JobId, LaneId, LeaseId, ModelName, NanoUsd,
@@ -54,7 +54,7 @@ pub struct LeasedJob {
 }
 
 /// Tokens that a provider says it used.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Usage {
     /// Tokens of the prompt, cached ones included.
     pub input_tokens: u64,
@@ -67,7 +67,7 @@ pub struct Usage {
 }
 
 /// Which upstream a call went to.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct UpstreamUse {
     /// The call.
     pub call_id: CallId,

@@ -6,9 +6,10 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 
 /// One limit as the upstream sees it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Bucket {
     /// How much fits in.
     pub limit: Option<u64>,
@@ -19,7 +20,7 @@ pub struct Bucket {
 }
 
 /// The limits that an answer's headers tell of.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct RateLimits {
     /// Requests.
     pub requests: Bucket,

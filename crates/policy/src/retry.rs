@@ -2,7 +2,8 @@
 //!
 //! Classes of failure have one of three natures. A *refusal* (401, 402, 429, 503, 529, nothing sent) says nothing
 //! about the job and spends no try, but there is an end to it. A *trial* (a 500, a cut answer) may go well next time
-//! and spends a try. What is *final* is the job's own error, which would come again.
+//! and spends a try. What is *final* is the job's own error, which would come again. A *crash* is none of them: nobody
+//! saw the end of the attempt, and crashes are counted by themselves.
 //!
 //! Not here: how long a wait is (`backoff`), and what is paused for all jobs together.
 
@@ -15,6 +16,12 @@ use crate::backoff::{MAX_RETRY_AFTER, RetryPolicy};
 
 /// Refusals in one generation after which a job fails with the class of the last.
 pub const MAX_REFUSALS: u16 = 20;
+/// Crashes in one generation after which a job is a suspect, and gets a process of its own.
+pub const SUSPECT_CRASHES: u16 = 2;
+/// Crashes in one generation with which a job is poison, where the last was its own doing for certain: its attempt
+/// panicked, or the child process that it had to itself died. What it means when a worker dies is decided by
+/// `sluice.expire_leases` in the database.
+pub const MAX_CRASHES: u16 = SUSPECT_CRASHES + 1;
 
 /// How an attempt ended, as seen on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +34,8 @@ pub enum Ending {
     Unknown(ErrorClass),
     /// Nothing was sent, for this reason.
     NotSent(ErrorClass),
+    /// Whatever worked on it crashed; it may have been sent.
+    Crashed(ErrorClass),
 }
 
 /// What the decision needs to know of the job.
@@ -36,6 +45,8 @@ pub struct JobStanding {
     pub tries: u16,
     /// Refusals before this attempt, in this generation.
     pub refusals: u16,
+    /// Crashes before this attempt, in this generation.
+    pub crashes: u16,
     /// The job's own limit of tries; `None` leaves it to the policy.
     pub max_attempts: Option<u16>,
     /// What to do when an answer is not known.
@@ -50,6 +61,7 @@ impl JobStanding {
         Self {
             tries: job.tries,
             refusals: job.refusals,
+            crashes: job.crashes,
             max_attempts: job.max_attempts,
             on_unknown: job.on_unknown,
             deadline_in: job.deadline_in.map(|left| left.saturating_sub(since_lease)),
@@ -134,6 +146,10 @@ pub fn decide(
         Ending::Unknown(class) if job.on_unknown == OnUnknown::Hold => {
             return ruling(Outcome::Unknown, Decision::Hold(HoldReason::UnknownOutcome), Some(class));
         }
+        Ending::Crashed(class) => {
+            let (class, decision) = crashed(class, job);
+            return ruling(Outcome::Lost, decision, Some(class));
+        }
         // The call may have been paid for: that spends a try whatever the reason was.
         Ending::Unknown(class) => (class, Nature::Trial),
         Ending::Answered(class) | Ending::NotSent(class) => (class, nature(class)),
@@ -155,6 +171,20 @@ pub fn decide(
 
 fn ruling(outcome: Outcome, decision: Decision, class: Option<ErrorClass>) -> Ruling {
     Ruling { outcome, decision, class, is_retry_after_capped: false }
+}
+
+/// The same rule as that of `sluice.expire_leases`, for a crash that a worker survived.
+fn crashed(class: ErrorClass, job: &JobStanding) -> (ErrorClass, Decision) {
+    if job.crashes.saturating_add(1) >= MAX_CRASHES {
+        return (class, Decision::Hold(HoldReason::Poison));
+    }
+    match job.on_unknown {
+        OnUnknown::Hold => (class, Decision::Hold(HoldReason::UnknownOutcome)),
+        OnUnknown::Retry => {
+            let again = Decision::Requeue { delay: Duration::ZERO, spends_try: false, is_refusal: false };
+            unless_too_late(class, job, again)
+        }
+    }
 }
 
 const fn failed(class: ErrorClass) -> Decision {
@@ -211,6 +241,7 @@ mod tests {
         JobStanding {
             tries: 0,
             refusals: 0,
+            crashes: 0,
             max_attempts: None,
             on_unknown: OnUnknown::Retry,
             deadline_in: None,
@@ -278,6 +309,21 @@ mod tests {
     }
 
     #[test]
+    fn the_third_crash_is_poison_and_crashes_spend_no_try() {
+        let crashed = Ending::Crashed(ErrorClass::Internal);
+        let ruling = rule(crashed, &JobStanding { crashes: 1, tries: 2, ..fresh() });
+        assert_eq!(requeue_kind(&ruling.decision), Some((false, false)));
+        assert_eq!(ruling.outcome, Outcome::Lost);
+        let hold = JobStanding { on_unknown: OnUnknown::Hold, ..fresh() };
+        assert_eq!(rule(crashed, &hold).decision, Decision::Hold(HoldReason::UnknownOutcome));
+        for standing in [fresh(), hold] {
+            let ruling = rule(crashed, &JobStanding { crashes: SUSPECT_CRASHES, ..standing });
+            assert_eq!(ruling.decision, Decision::Hold(HoldReason::Poison));
+            assert_eq!(ruling.outcome, Outcome::Lost);
+        }
+    }
+
+    #[test]
     fn a_malformed_success_may_have_been_paid_for() {
         let malformed = Ending::Answered(ErrorClass::MalformedAnswer);
         let ruling = rule(malformed, &fresh());
@@ -334,23 +380,30 @@ mod tests {
             class().prop_map(Ending::Answered),
             class().prop_map(Ending::Unknown),
             class().prop_map(Ending::NotSent),
+            class().prop_map(Ending::Crashed),
         ]
     }
 
     proptest! {
         #[test]
-        fn no_story_of_endings_makes_more_than_max_attempts_tries(
+        fn no_story_of_endings_makes_more_than_max_attempts_tries_or_crashes(
             story in proptest::collection::vec((endings(), proptest::option::of(0_u64..10_000)), 1..200),
             max_attempts in 1_u16..10, seed in any::<u64>(),
         ) {
             let mut rng = StdRng::seed_from_u64(seed);
             let policy = RetryPolicy { max_attempts, ..RetryPolicy::default() };
             let mut job = fresh();
-            let (mut answered_or_sent, mut refused) = (0_u16, 0_u16);
+            let (mut answered_or_sent, mut refused, mut crashed) = (0_u16, 0_u16, 0_u16);
             for (ending, told_s) in story {
                 let told = told_s.map(Duration::from_secs);
                 let ruling = decide(ending, told, &job, &policy, &mut rng);
                 let Decision::Requeue { delay, spends_try, is_refusal } = ruling.decision else { break };
+                if matches!(ending, Ending::Crashed(_)) {
+                    prop_assert!(!spends_try && !is_refusal);
+                    crashed += 1;
+                    job.crashes += 1;
+                    continue;
+                }
                 prop_assert!(delay >= told.unwrap_or_default().min(MAX_RETRY_AFTER));
                 prop_assert!(spends_try != is_refusal);
                 prop_assert!(spends_try || !matches!(ending, Ending::Unknown(_)));
@@ -361,6 +414,7 @@ mod tests {
             }
             prop_assert!(answered_or_sent < max_attempts);
             prop_assert!(refused < MAX_REFUSALS);
+            prop_assert!(crashed < MAX_CRASHES);
         }
 
         #[test]

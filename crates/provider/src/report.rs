@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 use sluice_domain::{ApiPath, CallId, ErrorClass, ModelName, NanoUsd, StoredAnswer, UpstreamUse, Usage};
 use sluice_policy::{price, rate_limit::RateLimits, retry::Ending};
 
@@ -22,8 +23,9 @@ pub struct CallRequest {
     pub traceparent: Option<String>,
 }
 
-/// How a call ended and what it took.
-#[derive(Clone, PartialEq, Debug)]
+/// How a call ended and what it took. It can be told to another process, but for the bytes of an answer, which are told
+/// apart.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct CallReport {
     /// What was seen on the wire.
     pub outcome: WireOutcome,
@@ -38,7 +40,7 @@ pub struct CallReport {
 }
 
 /// What was seen of a call on the wire.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum WireOutcome {
     /// No byte of the body was sent: the call can be made again at no cost.
     NotSent {
@@ -54,7 +56,7 @@ pub enum WireOutcome {
 }
 
 /// Why nothing was sent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum NotSentReason {
     /// The upstream's address refused the connection.
     Refused,
@@ -70,6 +72,8 @@ pub enum NotSentReason {
     Cancelled,
     /// The body is no JSON object.
     InvalidBody,
+    /// Whatever was to make the call could not begin.
+    NotBegun,
 }
 
 impl NotSentReason {
@@ -78,9 +82,12 @@ impl NotSentReason {
         match self {
             Self::Cancelled => ErrorClass::Cancelled,
             Self::InvalidBody => ErrorClass::InvalidRequest,
-            Self::Refused | Self::ConnectTimeout | Self::ConnectFailed | Self::Tls | Self::NeverTaken => {
-                ErrorClass::NotSent
-            }
+            Self::Refused
+            | Self::ConnectTimeout
+            | Self::ConnectFailed
+            | Self::Tls
+            | Self::NeverTaken
+            | Self::NotBegun => ErrorClass::NotSent,
         }
     }
 
@@ -93,23 +100,26 @@ impl NotSentReason {
             Self::NeverTaken => "the connection did not take the request",
             Self::Cancelled => "the call was cancelled",
             Self::InvalidBody => "the body is no JSON object",
+            Self::NotBegun => "the call could not be begun",
         }
     }
 }
 
 /// An answer: a status line and what could be read of the body.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Answer {
     /// HTTP status.
     pub status_code: u16,
     /// The bytes after decompression, without the blank lines that keep a connection alive; the completion where
-    /// `is_assembled`.
+    /// `is_assembled`. JSON would be no place for them.
+    #[serde(skip)]
     pub body: Bytes,
     /// Whether `body` was cut because it was larger than is kept.
     pub is_truncated: bool,
     /// Whether `body` was put together from a stream.
     pub is_assembled: bool,
     /// The stream as it came, where `is_assembled`.
+    #[serde(skip)]
     pub raw_stream: Option<Bytes>,
     /// The class of the failure; `None` for a result.
     pub failure: Option<ErrorClass>,

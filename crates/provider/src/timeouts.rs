@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// How long each part of a call may take. All run on the monotonic clock.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Timeouts {
     /// Resolving the name, connecting and the TLS handshake together. Default 2 s. Running out of it means that
     /// nothing was sent.

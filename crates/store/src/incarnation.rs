@@ -21,6 +21,8 @@ pub struct NewIncarnation {
     pub pid: u32,
     /// The version of its program.
     pub version: String,
+    /// Whether it runs suspects in a process of their own, so that its death is not their doing.
+    pub isolates_suspects: bool,
 }
 
 /// An incarnation as people see it.
@@ -82,14 +84,16 @@ impl Store {
     pub async fn incarnation_start(&self, new: &NewIncarnation) -> Result<(), StoreError> {
         sqlx::query!(
             "-- incarnation_start
-            INSERT INTO sluice.incarnations (id, worker, host, lock_path, pid, version, started_at, beat_at)
-            VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp(), clock_timestamp())",
+            INSERT INTO sluice.incarnations
+                (id, worker, host, lock_path, pid, version, isolates_suspects, started_at, beat_at)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, clock_timestamp(), clock_timestamp())",
             new.id.as_uuid(),
             new.worker,
             new.host,
             new.lock_path,
             new.pid as i32,
             new.version,
+            new.isolates_suspects,
         )
         .execute(&self.pool)
         .await?;

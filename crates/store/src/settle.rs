@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use sluice_domain::{Decision, SettleVerdict, Settlement, StoredAnswer, UpstreamUse, Usage};
+use sluice_domain::{Decision, Outcome, SettleVerdict, Settlement, StoredAnswer, UpstreamUse, Usage};
 use uuid::Uuid;
 
 use crate::{Store, StoreError};
@@ -134,9 +134,10 @@ fn delay_ms(decision: &Decision) -> i64 {
     }
 }
 
-/// An end and an unknown outcome spend a try; a requeue says whether it does.
+/// An end and an unknown outcome spend a try; a requeue says whether it does; a crash is counted as such instead.
 fn spent_try(settlement: &Settlement) -> i16 {
     match settlement.decision {
+        _ if settlement.outcome == Outcome::Lost => 0,
         Decision::Succeed | Decision::Fail { .. } | Decision::Hold(_) => 1,
         Decision::Requeue { spends_try, .. } => i16::from(spends_try),
     }

@@ -83,6 +83,7 @@ impl Fixture {
             lock_path: None,
             pid: 1,
             version: "0".to_owned(),
+            isolates_suspects: false,
         };
         self.store.incarnation_start(&new).await.unwrap();
         new.id

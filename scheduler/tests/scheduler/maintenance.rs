@@ -59,6 +59,7 @@ async fn a_worker_whose_lock_file_is_free_is_known_dead_at_once() {
         lock_path: Some(path.to_str().unwrap().to_owned()),
         pid: 1,
         version: "0".to_owned(),
+        isolates_suspects: false,
     };
     fixture.store.incarnation_start(&new).await.unwrap();
     let id = fixture.store_job(job().build()).await;

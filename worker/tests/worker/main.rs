@@ -13,4 +13,5 @@ mod many_calls;
 mod outage;
 mod pauses;
 mod spool;
+mod suspects;
 mod world;

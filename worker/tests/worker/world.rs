@@ -90,6 +90,18 @@ queues:
         self.store.attempts(&tenant(), id).await.unwrap().unwrap()
     }
 
+    /// Has all waiting jobs two crashes behind them.
+    pub async fn crash_twice(&self) {
+        let pool = self.database.as_ref().unwrap().pool();
+        sqlx::query("UPDATE sluice.ready SET crashes = 2").execute(pool).await.unwrap();
+    }
+
+    /// What a question for a number is answered with.
+    pub async fn count(&self, question: &'static str) -> i64 {
+        let pool = self.database.as_ref().unwrap().pool();
+        sqlx::query_scalar(question).fetch_one(pool).await.unwrap()
+    }
+
     pub async fn outcomes(&self, id: JobId) -> Vec<Option<Outcome>> {
         self.attempts(id).await.into_iter().map(|attempt| attempt.outcome).collect()
     }

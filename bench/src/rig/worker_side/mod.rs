@@ -191,6 +191,7 @@ async fn start_incarnation(store: &Store, number: usize) -> Result<IncarnationId
         lock_path: None,
         pid: std::process::id(),
         version: "0".to_owned(),
+        isolates_suspects: false,
     };
     store.incarnation_start(&new).await?;
     Ok(id)

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sluice_domain::{HoldReason, JobState, OnUnknown};
+use sluice_domain::{Decision, HoldReason, JobState, OnUnknown, Outcome, SettleVerdict, Settlement};
 use sluice_store::{BeatReply, Bodies, ReapRequest, WorkerLoad};
 use sluice_testkit::job;
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, success};
 
 const TTL: Duration = Duration::from_secs(15);
 
@@ -30,7 +30,7 @@ async fn an_expired_lease_is_run_again_and_its_crash_counted() {
     let again = f.lease_one(other).await;
     assert_eq!((again.job_id, again.crashes, again.tries, again.lease_no), (id, 1, 0, 2));
     let attempts = f.store.attempts(&f.tenant, id).await.unwrap().unwrap();
-    assert_eq!(attempts[0].outcome, Some(sluice_domain::Outcome::Lost));
+    assert_eq!(attempts[0].outcome, Some(Outcome::Lost));
 }
 
 #[tokio::test]
@@ -96,6 +96,56 @@ async fn a_job_whose_workers_crash_three_times_is_poison() {
     }
     let view = f.store.job(&f.tenant, id, Bodies::LeftOut).await.unwrap().unwrap();
     assert_eq!((view.state, view.hold_reason), (JobState::Held, Some(HoldReason::Poison)));
+}
+
+#[tokio::test]
+async fn a_suspect_that_was_isolated_is_not_held_for_the_death_of_its_worker() {
+    let f = Fixture::new().await;
+    let id = f.submit(&job().build()).await;
+    for crash in 0..10 {
+        assert_eq!(f.state(id).await, JobState::Queued, "after {crash} crashes");
+        let worker = f.isolating_incarnation().await;
+        assert_eq!(f.lease_one(worker).await.crashes, crash);
+        f.store.incarnation_end(worker).await.unwrap();
+    }
+    let view = f.store.job(&f.tenant, id, Bodies::LeftOut).await.unwrap().unwrap();
+    assert_eq!((view.state, view.hold_reason), (JobState::Held, Some(HoldReason::Poison)));
+}
+
+#[tokio::test]
+async fn a_suspect_that_was_not_isolated_is_held_when_its_worker_dies() {
+    let f = Fixture::new().await;
+    let id = f.submit(&job().build()).await;
+    for _ in 0..2 {
+        let worker = f.isolating_incarnation().await;
+        f.lease_one(worker).await;
+        f.store.incarnation_end(worker).await.unwrap();
+    }
+    let worker = f.incarnation().await;
+    assert_eq!(f.lease_one(worker).await.crashes, 2);
+    f.store.incarnation_end(worker).await.unwrap();
+    assert_eq!(f.state(id).await, JobState::Held);
+}
+
+#[tokio::test]
+async fn an_attempt_that_is_settled_as_lost_counts_a_crash() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    let id = f.submit(&job().build()).await;
+    let again = Decision::Requeue { delay: Duration::ZERO, spends_try: false, is_refusal: false };
+    for (crash, decision) in
+        [again.clone(), again, Decision::Hold(HoldReason::Poison)].into_iter().enumerate()
+    {
+        let leased = f.lease_one(worker).await;
+        assert_eq!((leased.crashes, leased.tries), (crash as u16, 0));
+        let lost =
+            Settlement { outcome: Outcome::Lost, decision, answer: None, ..success(worker, &leased, b"") };
+        assert_eq!(f.store.settle_many(&[lost]).await.unwrap(), [SettleVerdict::Settled]);
+    }
+    let view = f.store.job(&f.tenant, id, Bodies::LeftOut).await.unwrap().unwrap();
+    assert_eq!((view.state, view.hold_reason, view.crashes), (JobState::Held, Some(HoldReason::Poison), 3));
+    let attempts = f.store.attempts(&f.tenant, id).await.unwrap().unwrap();
+    assert!(attempts.iter().all(|attempt| attempt.outcome == Some(Outcome::Lost)), "{attempts:?}");
 }
 
 #[tokio::test]

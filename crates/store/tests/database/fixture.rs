@@ -21,6 +21,15 @@ impl Fixture {
     }
 
     pub async fn incarnation(&self) -> IncarnationId {
+        self.start_incarnation(false).await
+    }
+
+    /// One that runs suspects in a process of their own.
+    pub async fn isolating_incarnation(&self) -> IncarnationId {
+        self.start_incarnation(true).await
+    }
+
+    async fn start_incarnation(&self, isolates_suspects: bool) -> IncarnationId {
         let id = IncarnationId::generate();
         let new = NewIncarnation {
             id,
@@ -29,6 +38,7 @@ impl Fixture {
             lock_path: None,
             pid: 1,
             version: "0".to_owned(),
+            isolates_suspects,
         };
         self.store.incarnation_start(&new).await.unwrap();
         id
