@@ -37,3 +37,8 @@ async fn row_4_a_worker_that_stood_still_writes_nothing_stale() {
 async fn row_6_a_killed_server_loses_and_repeats_nothing() {
     holds(6, 1).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_21_poison_is_held_and_nothing_that_shared_a_process_with_it() {
+    holds(21, 1).await;
+}

@@ -10,6 +10,7 @@ mod row_04;
 mod row_05;
 mod row_06;
 mod row_13;
+mod row_21;
 mod row_24;
 mod row_26;
 
@@ -90,8 +91,17 @@ pub struct Row {
 }
 
 /// All rows there are, by number.
-pub const ROWS: &[Row] =
-    &[row_01::ROW, row_02::ROW, row_04::ROW, row_05::ROW, row_06::ROW, row_13::ROW, row_24::ROW, row_26::ROW];
+pub const ROWS: &[Row] = &[
+    row_01::ROW,
+    row_02::ROW,
+    row_04::ROW,
+    row_05::ROW,
+    row_06::ROW,
+    row_13::ROW,
+    row_21::ROW,
+    row_24::ROW,
+    row_26::ROW,
+];
 
 /// The row of that number.
 pub fn row(number: u16) -> Option<&'static Row> {
