@@ -9,7 +9,7 @@ use futures::FutureExt;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::{Case, Findings, Report, Row};
-use crate::lab::{Lab, Load, LoadPlan, Recovery, rate_between, rate_is_back};
+use crate::lab::{Lab, Load, LoadPlan, Recovery, rate_between, rate_is_back, until};
 
 /// See the head of this file.
 pub const ROW: Row = Row {
@@ -31,9 +31,15 @@ pub async fn run(case: &Case) -> Result<Report> {
     let mut lab = Lab::start(&case.folder, case.plan("500ms..1500ms")).await?;
     lab.start_scheduler().await?;
     let slots = case.pick(10, 40);
-    // Each slot makes a call a second. More comes than they can do, and there is a backlog from the beginning.
-    let capacity = (WORKERS * slots) as f64;
-    let plan = LoadPlan { seed: case.seed, per_second: capacity * 1.3, most: usize::MAX, hold_share: 0.05 };
+    // Each slot makes a call a second. More comes than they can do, there is a backlog from the beginning, and what
+    // comes is enough for both outages.
+    let capacity = WORKERS * slots;
+    let plan = LoadPlan {
+        seed: case.seed,
+        per_second: capacity as f64 * 1.3,
+        most: capacity * case.pick(50, 100),
+        hold_share: 0.05,
+    };
     let load = Load::start(&lab, plan)?;
     tokio::time::sleep(case.pick(Duration::from_secs(4), Duration::from_secs(15))).await;
     for _ in 0..WORKERS {
@@ -54,13 +60,13 @@ pub async fn run(case: &Case) -> Result<Report> {
         tokio::time::sleep(outage).await;
         lab.cluster.start_again().await;
         let accepts_at = lab.now().await?;
-        tokio::time::sleep(RATE_BACK_WITHIN + WINDOW + Duration::from_secs(1)).await;
         let calls = lab.upstream.calls()?;
         let rate = rate_between(&calls, killed_at - TimeDelta::seconds(steady as i64 - 1), killed_at);
         let most = case.bound(RATE_BACK_WITHIN);
-        tokio::time::sleep(most.saturating_sub(RATE_BACK_WITHIN)).await;
-        let calls = lab.upstream.calls()?;
-        match rate_is_back(&calls, accepts_at, rate * 0.95, WINDOW, most) {
+        let back = || anyhow::Ok(rate_is_back(&lab.upstream.calls()?, accepts_at, rate * 0.95, WINDOW, most));
+        // Whether it came in time is judged below.
+        let _ = until("the rate to be back", most + WINDOW, async || Ok(back()?.is_some())).await;
+        match back()? {
             Some(after) => findings.recovered(Recovery::of(after)),
             None => findings.demand(false, || {
                 format!(
@@ -70,7 +76,7 @@ pub async fn run(case: &Case) -> Result<Report> {
         }
         findings.note(format!("{rate:.0} calls/s before {outage:?} away"));
     }
-    let told = load.stop().await?;
+    let told = load.finish().await?;
     let reckoning = lab.reckon(&told, seen_ends, Duration::from_mins(5)).await?;
     findings.demand_no_repetition(&reckoning);
     findings.demand(told.failed.is_empty(), || format!("{} submits were refused", told.failed.len()));
