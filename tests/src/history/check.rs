@@ -196,7 +196,7 @@ fn check_calls(
 }
 
 /// An answer that was given in full must be found by its call, on the ledger or among the late ones. What a worker had
-/// in memory when it was killed is excused; so is an answer that the worker says it never saw.
+/// in memory when it was killed is excused, one call for each of its lost attempts.
 fn check_answers(
     history: &History,
     jobs: &BTreeMap<&str, JobId>,
@@ -208,23 +208,19 @@ fn check_answers(
     let kept: BTreeSet<&str> = settled.chain(late).collect();
     for (key, calls) in calls_by_key(history) {
         let Some(job) = jobs.get(key).copied() else { continue };
-        let is_missing = |call: &&&Call| {
-            call.end == CallEnd::AnsweredWell && call.call_id.as_deref().is_none_or(|id| !kept.contains(id))
-        };
-        let missing = calls.iter().filter(is_missing).count();
+        let is_nowhere = |call: &&&Call| call.call_id.as_deref().is_none_or(|id| !kept.contains(id));
+        let nowhere: Vec<&&Call> = calls.iter().filter(is_nowhere).collect();
+        let answers = nowhere.iter().filter(|call| call.end == CallEnd::AnsweredWell).count();
         let attempts = attempts.get(&job).map(Vec::as_slice).unwrap_or_default();
-        let excused = attempts.iter().filter(|attempt| is_excused(attempt, history)).count();
-        if missing > excused {
-            violations.insert(Violation::AnswerLost(job, missing - excused));
+        let lost = attempts.iter().filter(|attempt| matches!(attempt.outcome, None | Some(Outcome::Lost)));
+        let (killed, living): (Vec<&&Attempt>, Vec<_>) =
+            lost.partition(|attempt| history.killed.contains(&attempt.incarnation));
+        // A call without an answer stands for a lost attempt, too: of a worker that lived on, as long as there is one.
+        let unanswered = (nowhere.len() - answers).saturating_sub(living.len());
+        let excused = killed.len().saturating_sub(unanswered);
+        if answers > excused {
+            violations.insert(Violation::AnswerLost(job, answers - excused));
         }
-    }
-}
-
-fn is_excused(attempt: &Attempt, history: &History) -> bool {
-    match attempt.outcome {
-        Some(Outcome::Unknown) => true,
-        Some(Outcome::Lost) | None => history.killed.contains(&attempt.incarnation),
-        Some(_) => false,
     }
 }
 

@@ -93,7 +93,7 @@ fn a_lease_given_out_twice_is_caught() {
 
 #[test]
 fn a_call_that_is_not_on_the_ledger_is_caught() {
-    caught(|h| h.attempts.truncate(3), |v| matches!(v, Violation::CallNotOnLedger(_)));
+    caught(|h| h.attempts.truncate(3), |v| matches!(v, Violation::CallNotOnLedger(_, 1)));
     caught(|h| h.calls[0].key = "three".to_owned(), |v| matches!(v, Violation::CallOfNobody(_)));
 }
 
