@@ -147,11 +147,9 @@ fn tell(row: &Row, report: &Report, folder: &Path, took_s: u64, arguments: &Argu
 
 fn write_line(json: Option<&mut File>, report: &Report) -> Result<()> {
     let line = serde_json::to_string(report)?;
-    match json {
-        Some(file) => writeln!(file, "{line}").context("write a report"),
-        None => {
-            println!("{line}");
-            Ok(())
-        }
+    if let Some(file) = json {
+        return writeln!(file, "{line}").context("write a report");
     }
+    println!("{line}");
+    Ok(())
 }

@@ -30,7 +30,7 @@ pub async fn run(case: &Case) -> Result<Report> {
     let mut lab = Lab::start(&case.folder, case.plan("100ms/4s")).await?;
     lab.start_scheduler().await?;
     let plan =
-        LoadPlan { seed: case.seed, per_second: case.pick(45.0, 200.0), most: usize::MAX, hold_share: 0.1 };
+        LoadPlan { seed: case.seed, per_second: case.pick(45.0, 140.0), most: usize::MAX, hold_share: 0.1 };
     let load = Load::start(&lab, plan)?;
     let slots = case.pick(8, 20);
     for _ in 0..2 {

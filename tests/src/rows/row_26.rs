@@ -137,7 +137,7 @@ async fn collector(answering: Answering) -> Result<String> {
 
 /// Answers whatever comes; who goes away first has had enough.
 async fn refuse(mut stream: TcpStream) {
-    let mut request = [0; 64 * 1024];
+    let mut request = vec![0; 64 * 1024];
     if stream.read(&mut request).await.is_ok_and(|read| read > 0) && stream.write_all(FULL).await.is_ok() {
         // What is left of the request is taken in, or the answer would be lost in a reset.
         while stream.read(&mut request).await.is_ok_and(|read| read > 0) {}
