@@ -53,6 +53,7 @@ pub(crate) async fn make(core: &Core, lease: &mut Lease, target: &Target, attemp
     };
     let upstream = &target.upstream;
     core.metrics.call_began(&upstream.name);
+    core.called.note(lease.job.lease_id);
     let began = Instant::now();
     let stop = lease.stop.token();
     let made = async {

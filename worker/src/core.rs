@@ -21,6 +21,7 @@ use tracing::Span;
 
 use crate::{
     Blocked, Timing, attempt,
+    called::Called,
     incarnation::Incarnation,
     lease::{HeldLeases, Lease, LeaseKey, StopReason},
     pauses::Pauses,
@@ -87,6 +88,8 @@ pub(crate) struct Core {
     pub(crate) metrics: WorkerMetrics,
     pub(crate) incarnation: Incarnation,
     pub(crate) held: HeldLeases,
+    /// The leases that calls were begun under lately.
+    pub(crate) called: Called,
     pub(crate) slots: Slots,
     pub(crate) suspects: Suspects,
     pub(crate) pauses: Pauses,

@@ -19,6 +19,7 @@ mod beat;
 mod board;
 mod board_reader;
 mod call;
+mod called;
 mod clock;
 mod core;
 mod drain;

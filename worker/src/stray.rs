@@ -4,6 +4,8 @@
 //! The lease loop itself looks for them, between its lease calls: so no lease can be on its way while it looks, and
 //! whatever the database lists and we don't hold is stray, however young it is. A statement whose answer nobody awaits
 //! any more may still commit later: hence a further look once a TTL.
+//!
+//! A stray whose call was made comes from a fail-over that took its settle back (`called`). It ends as lost.
 
 use std::time::Duration;
 
@@ -38,20 +40,30 @@ impl StrayWatch {
         let found = hand_back_strays(core).await?;
         self.next = Instant::now() + self.interval;
         if found > 0 {
-            tracing::warn!(leases = found, "gave back leases whose lease call was never answered");
+            tracing::warn!(leases = found, "ended leases that the database knew of and this worker did not");
         }
         Ok(())
     }
 }
 
-/// Hands back all leases of the present incarnation that we don't hold; says how many there were.
+/// Ends all leases of the present incarnation that we don't hold; says how many there were.
 pub(crate) async fn hand_back_strays(core: &Core) -> Result<u32, StoreError> {
     let incarnation = core.incarnation.id();
     let mut strays = bounded(core.store.leases_older_than(incarnation, Duration::ZERO)).await?;
     // Looked up after the list was read: what was settled in between is gone from both.
     strays.retain(|(_, lease)| !core.held.holds(*lease));
-    if strays.is_empty() {
-        return Ok(0);
+    let (called, unsent): (Vec<_>, Vec<_>) =
+        strays.into_iter().partition(|(_, lease)| core.called.knows(*lease));
+    let mut found = 0;
+    if !called.is_empty() {
+        tracing::error!(
+            leases = called.len(),
+            "the database has lost what it had acknowledged of attempts; they count as lost, since their calls were made"
+        );
+        found += bounded(core.store.leases_lose(&called)).await?;
     }
-    bounded(core.store.lease_hand_back_many(incarnation, &strays)).await
+    if !unsent.is_empty() {
+        found += bounded(core.store.lease_hand_back_many(incarnation, &unsent)).await?;
+    }
+    Ok(found)
 }

@@ -19,6 +19,7 @@ use tokio::{
 
 use crate::{
     ConfigurationSource, SpoolOptions, WorkerError, WorkerHandle, WorkerOptions, beat,
+    called::Called,
     core::{Core, Phase, Signals},
     drain, hand_back, health,
     incarnation::{Identity, Incarnation, bounded},
@@ -78,6 +79,7 @@ impl Worker {
             metrics,
             incarnation,
             held: HeldLeases::default(),
+            called: Called::default(),
             slots: Slots::new(options.concurrency),
             suspects,
             pauses,

@@ -2,9 +2,9 @@
 //!
 //! While Postgres is away nobody can beat, so after an outage every worker looks dead. A reaper that expired them then
 //! would have every call in flight repeated. So a reaper that has reason to think that time passed which workers could
-//! not use marks nobody for one full TTL: it just started, it could not scan for more than half a TTL, database time
-//! and its own monotonic time disagree by more than a second, or the server's postmaster is another one (also an older
-//! one: a standby that was promoted).
+//! not use marks nobody for one full TTL: it just started, a scan failed, it did not scan for more than half a TTL,
+//! database time and its own monotonic time disagree by more than a second, or the server's postmaster is another one
+//! (also an older one: a standby that was promoted).
 
 use std::time::Duration;
 
@@ -89,6 +89,15 @@ impl OutageBrake {
         cause
     }
 
+    /// Takes note of a scan that got no answer at monotonic time `at`: workers may have got none either. So short outages
+    /// that follow each other, none of which is half a TTL long, engage it too. Says the cause where it did not hold.
+    pub fn note_failed_scan(&mut self, at: Duration) -> Option<BrakeCause> {
+        self.last?;
+        let is_news = !self.holds(at);
+        self.holds_until = Some(at + self.ttl);
+        is_news.then_some(BrakeCause::Outage)
+    }
+
     /// Whether the brake holds at monotonic time `at`.
     pub fn holds(&self, at: Duration) -> bool {
         self.holds_until.is_none_or(|until| at < until)
@@ -157,6 +166,16 @@ mod tests {
         assert_eq!(brake.note_scan(scan(28, 1_028, 7)), Some(BrakeCause::Outage));
         assert!(brake.holds(Duration::from_secs(42)));
         assert!(!brake.holds(Duration::from_secs(43)));
+    }
+
+    #[test]
+    fn a_scan_that_fails_engages_it_for_one_ttl_after_the_last_failure() {
+        let mut brake = released();
+        assert_eq!(brake.note_failed_scan(Duration::from_secs(22)), Some(BrakeCause::Outage));
+        assert_eq!(brake.note_failed_scan(Duration::from_secs(24)), None, "it holds already");
+        assert_eq!(brake.note_scan(scan(26, 1_026, 7)), None);
+        assert!(brake.holds(Duration::from_secs(38)));
+        assert!(!brake.holds(Duration::from_secs(39)));
     }
 
     #[test]

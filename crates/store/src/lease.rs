@@ -100,6 +100,24 @@ impl Store {
         Ok(moved as u32)
     }
 
+    /// Ends leases as lost whose call may have been made, and of which nothing else is known any more: one crash more, and
+    /// held where the job says so. Says how many there were.
+    pub async fn leases_lose(&self, leases: &[(JobId, LeaseId)]) -> Result<u32, StoreError> {
+        let mut leases = leases.to_vec();
+        leases.sort_unstable();
+        let jobs: Vec<_> = leases.iter().map(|(job, _)| job.as_uuid()).collect();
+        let ids: Vec<_> = leases.iter().map(|(_, lease)| lease.as_uuid()).collect();
+        let lost = sqlx::query_scalar!(
+            r#"-- lease_lose_many
+            SELECT sluice.lose_leases($1, $2, clock_timestamp(), 9) AS "lost!""#,
+            &jobs,
+            &ids,
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(lost as u32)
+    }
+
     /// The leases that the database counts as this incarnation's and that are older than `age`: what a worker doesn't
     /// hold of them comes from a lease whose answer never arrived.
     pub async fn leases_older_than(

@@ -54,8 +54,13 @@ impl LeaseReaper {
     async fn scan(&mut self) -> Option<Reaped> {
         let before = self.started.elapsed();
         let request = ReapRequest { ttl: self.ttl, expected: self.brake.expects(before) };
-        let reaped = asked("reap_leases", self.store.reap(request)).await?;
         let held_before = self.brake.holds(before);
+        let Some(reaped) = asked("reap_leases", self.store.reap(request)).await else {
+            if let Some(cause) = self.brake.note_failed_scan(self.started.elapsed()) {
+                self.note_engaged(cause, held_before);
+            }
+            return None;
+        };
         let at = scan_moment(self.last, before, self.started.elapsed(), reaped.database_now);
         let scan = Scan { at, database_now: reaped.database_now, postmaster_start: reaped.postmaster_start };
         if let Some(cause) = self.brake.note_scan(scan) {

@@ -122,8 +122,7 @@ impl Place {
     pub(crate) fn load(&self) -> io::Result<Settlement> {
         let mut record = vec![0; self.length as usize];
         self.segment.file.read_exact_at(&mut record, self.at)?;
-        let settlement =
-            frame::payload(&record, self.segment.folder.owner()).and_then(payload::decode);
+        let settlement = frame::payload(&record, self.segment.folder.owner()).and_then(payload::decode);
         settlement.ok_or_else(|| io::Error::other("the record is damaged"))
     }
 
