@@ -4,9 +4,12 @@
 //! only a suspicion; no brake is needed. A file that is not there proves nothing: the process may see another
 //! file system under the same host name (a container).
 //!
+//! A worker that left answers in its spool is left to its TTL: one that starts on this host meanwhile settles them, and
+//! its jobs need not be paid again.
+//!
 //! A loop of its own: a file system that hangs must not keep the reaper from its scans, which would engage the brake.
 
-use std::{collections::HashMap, fs::File, path::Path, time::Duration};
+use std::{collections::HashMap, ffi::OsStr, fs::File, os::unix::ffi::OsStrExt, path::Path, time::Duration};
 
 use sluice_domain::IncarnationId;
 use sluice_store::{LockedWorker, Store};
@@ -69,14 +72,12 @@ impl KnownDeadEnder {
         let mut look = self
             .looks
             .remove(&worker.id)
-            .unwrap_or_else(|| tokio::task::spawn_blocking(move || is_free(Path::new(&path))));
-        match timeout(LOOK_PATIENCE, &mut look).await {
-            Ok(answer) => answer.unwrap_or(false),
-            Err(_) => {
-                self.looks.insert(worker.id, look);
-                false
-            }
+            .unwrap_or_else(|| tokio::task::spawn_blocking(move || is_ended(Path::new(&path))));
+        if let Ok(answer) = timeout(LOOK_PATIENCE, &mut look).await {
+            return answer.unwrap_or(false);
         }
+        self.looks.insert(worker.id, look);
+        false
     }
 
     async fn end(&self, worker: &LockedWorker) {
@@ -96,6 +97,16 @@ impl KnownDeadEnder {
     }
 }
 
+/// Whether the process has ended, and left nothing that the next one on this host would settle.
+fn is_ended(path: &Path) -> bool {
+    is_free(path) && !has_spool(path)
+}
+
+/// Whether the lock file names a spool, and it is there: it is removed with the last answer in it.
+fn has_spool(path: &Path) -> bool {
+    std::fs::read(path).is_ok_and(|spool| !spool.is_empty() && Path::new(OsStr::from_bytes(&spool)).is_dir())
+}
+
 /// Whether the file is there and nobody holds its lock. The lock is let go at once.
 fn is_free(path: &Path) -> bool {
     if !path.is_file() {
@@ -106,7 +117,19 @@ fn is_free(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_free;
+    use super::{has_spool, is_free};
+
+    #[test]
+    fn a_spool_counts_while_it_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let (lock, spool) = (folder.path().join("worker.lock"), folder.path().join("spool"));
+        std::fs::write(&lock, "").unwrap();
+        assert!(!has_spool(&lock));
+        std::fs::write(&lock, spool.to_str().unwrap()).unwrap();
+        assert!(!has_spool(&lock));
+        std::fs::create_dir(&spool).unwrap();
+        assert!(has_spool(&lock));
+    }
 
     #[test]
     fn only_a_file_that_nobody_locks_is_free() {

@@ -68,6 +68,7 @@ pub struct MaintenanceHandle {
 
 impl Maintenance {
     /// Starts all loops. Needs a tokio runtime; returns at once. A database that is away is waited for.
+    #[expect(clippy::needless_pass_by_value, reason = "the loops are all that the options are for")]
     pub fn start(store: Store, options: MaintenanceOptions) -> MaintenanceHandle {
         let stopping = CancellationToken::new();
         let mut loops = JoinSet::new();

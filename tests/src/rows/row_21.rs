@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{Case, Findings, Report, Row};
 use crate::{
     history::{Acknowledged, WhenUnknown},
-    lab::{Lab, Told, until},
+    lab::{Lab, Told},
     processes::sluice_binary,
 };
 

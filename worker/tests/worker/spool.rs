@@ -8,7 +8,7 @@ use sluice_worker::{SpoolOptions, Unwritten, WorkMode, Worker, WorkerHandle, Wor
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::world::{SOON, World, job_with, prompt};
+use crate::world::{SOON, World, job_with};
 
 /// A worker on threads of its own, to be killed.
 struct Life {
@@ -124,32 +124,6 @@ async fn answers_are_settled_when_the_database_is_back_and_the_spool_is_gone() {
     handle.drain().await;
     assert_eq!(inspect_spools(folder.path()).unwrap(), (Vec::new(), Vec::new()));
     assert_eq!(world.simulator.calls().len(), 2);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn more_answers_than_memory_is_for_wait_on_the_disk_alone() {
-    const JOBS: usize = 2_300;
-    if !TestCluster::is_possible() {
-        return;
-    }
-    let (cluster, folder) = (TestCluster::start().await, TempDir::new().unwrap());
-    let world = World::at(cluster.url()).await;
-    let jobs: Vec<_> = (0..JOBS)
-        .map(|n| job().body(&prompt(&format!("{n} [[sim:none latency_ms=6000]]"))).build())
-        .collect();
-    world.store.submit_many(&jobs).await.unwrap();
-    let options = WorkerOptions { concurrency: JOBS, ..with_spool(&world, folder.path()) };
-    let handle = Worker::start(options).await.unwrap();
-    world.until_running(JOBS as u64).await;
-    cluster.kill().await;
-    until_spooled(folder.path(), JOBS).await;
-    cluster.start_again().await;
-    wait_until("all to be written", SOON, async || handle.in_flight() == 0).await;
-    until_spooled(folder.path(), 0).await;
-    let ids: Vec<_> = jobs.iter().map(|job| job.id).collect();
-    assert_eq!(world.store.jobs_ended_among(&ids).await.unwrap().len(), JOBS);
-    assert_eq!(world.simulator.calls().len(), JOBS);
-    handle.drain().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
