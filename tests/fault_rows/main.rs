@@ -42,3 +42,23 @@ async fn row_6_a_killed_server_loses_and_repeats_nothing() {
 async fn row_21_poison_is_held_and_nothing_that_shared_a_process_with_it() {
     holds(21, 1).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_3_a_retry_after_a_killed_scheduler_gives_one_job() {
+    holds(3, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_18_one_key_from_many_clients_is_one_job() {
+    holds(18, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_19_races_with_a_cancel_have_one_winner_each() {
+    holds(19, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_27_functions_that_are_dropped_leak_nothing() {
+    holds(27, 1).await;
+}

@@ -35,6 +35,7 @@ impl SettledJob {
         let is_current = matches!(verdict, SettleVerdict::Settled | SettleVerdict::AlreadySettled);
         let state = match (verdict, &settlement.decision) {
             (SettleVerdict::LateAccepted, _) => Some(JobState::Succeeded),
+            (SettleVerdict::LetGo, _) => Some(JobState::Cancelled),
             (SettleVerdict::LateKept | SettleVerdict::Stale, _) => None,
             _ if settlement.outcome == Outcome::Cancelled => Some(JobState::Cancelled),
             (_, Decision::Succeed) => Some(JobState::Succeeded),

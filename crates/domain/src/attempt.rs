@@ -155,6 +155,8 @@ pub struct Settlement {
 pub enum SettleVerdict {
     /// Written.
     Settled,
+    /// The job was cancelled while it ran; its slot is free now, and nothing else came of the settlement.
+    LetGo,
     /// The same lease was settled before; a lost acknowledgement was repeated.
     AlreadySettled,
     /// The lease was not the job's current one any more, but the answer ended the job: it was still waiting and had

@@ -7,7 +7,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPool, PgPoolOptions},
 };
 
-use crate::StoreError;
+use crate::{StoreError, pool::Connections};
 
 /// A connection that was used so recently is taken from the pool without a test.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
@@ -43,7 +43,7 @@ impl StoreOptions {
 /// The database as the rest of Sluice sees it. Cheap to clone; all clones share the pool.
 #[derive(Clone, Debug)]
 pub struct Store {
-    pub(crate) pool: PgPool,
+    pub(crate) pool: Connections,
     pub(crate) direct: PgConnectOptions,
 }
 
@@ -74,13 +74,13 @@ impl Store {
                 Box::pin(async move { Ok(known.idle_for < TRUSTED_FOR || connection.ping().await.is_ok()) })
             })
             .connect_lazy_with(pooled);
-        Ok(Self { pool, direct })
+        Ok(Self { pool: Connections::new(pool), direct })
     }
 
     /// Uses a pool that is there already (tests).
     pub fn from_pool(pool: PgPool) -> Self {
         let direct = pool.connect_options().as_ref().clone();
-        Self { pool, direct }
+        Self { pool: Connections::new(pool), direct }
     }
 
     /// Asks the database for a sign of life.

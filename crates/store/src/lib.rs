@@ -23,6 +23,7 @@ mod lease_health;
 mod maintenance;
 mod migrate;
 mod pauses;
+mod pool;
 mod queues;
 mod replay;
 mod settle;

@@ -104,7 +104,7 @@ impl Store {
         .fetch_one(&self.pool)
         .await?;
         match verdict.as_str() {
-            "settled" => Ok(SettleVerdict::Settled),
+            "settled" => Ok(SettleVerdict::LetGo),
             "already_settled" => Ok(SettleVerdict::AlreadySettled),
             "late_accepted" => Ok(SettleVerdict::LateAccepted),
             "late_kept" => Ok(SettleVerdict::LateKept),

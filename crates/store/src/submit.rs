@@ -73,8 +73,10 @@ impl Store {
         if jobs.is_empty() {
             return Ok(Vec::new());
         }
-        let mut connection = self.pool.acquire().await?;
-        submit_batch(&mut connection, jobs, key_wait_ms).await
+        let mut lent = self.pool.lend().await?;
+        let outcomes = submit_batch(&mut lent, jobs, key_wait_ms).await;
+        drop(lent.done());
+        outcomes
     }
 }
 

@@ -6,22 +6,20 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{
-    pool::PoolConnection,
-    postgres::{PgPool, Postgres},
-};
+use sqlx::{pool::PoolConnection, postgres::Postgres};
 
 use sluice_domain::{JobId, NewJob, SubmitOutcome};
 
 use crate::{
     Store, StoreError,
+    pool::{Connections, Lent},
     submit::{as_key_wait_ms, none_if_key_held, submit_batch},
 };
 
 /// A connection for one task. A call that is dropped half way loses the connection, and the next one takes another.
 #[derive(Debug)]
 pub struct SubmitConnection {
-    pool: PgPool,
+    pool: Connections,
     kept: Option<PoolConnection<Postgres>>,
 }
 
@@ -39,23 +37,23 @@ impl SubmitConnection {
         jobs: &[NewJob],
         key_wait: Duration,
     ) -> Result<Option<Vec<SubmitOutcome>>, StoreError> {
-        let mut connection = self.take().await?;
-        let outcomes = submit_batch(&mut connection, jobs, as_key_wait_ms(key_wait)).await;
-        self.keep_unless_broken(connection, outcomes.as_ref().err());
+        let mut lent = self.take().await?;
+        let outcomes = submit_batch(&mut lent, jobs, as_key_wait_ms(key_wait)).await;
+        self.keep_unless_broken(lent.done(), outcomes.as_ref().err());
         none_if_key_held(outcomes)
     }
 
     /// When a job was submitted: the same moment for all jobs of one statement.
     pub async fn job_created_at(&mut self, id: JobId) -> Result<Option<DateTime<Utc>>, StoreError> {
-        let mut connection = self.take().await?;
+        let mut lent = self.take().await?;
         let created_at = sqlx::query_scalar!(
             "-- job_created_at\nSELECT created_at FROM sluice.jobs WHERE id = $1",
             id.as_uuid(),
         )
-        .fetch_optional(&mut *connection)
+        .fetch_optional(&mut *lent)
         .await
         .map_err(StoreError::from);
-        self.keep_unless_broken(connection, created_at.as_ref().err());
+        self.keep_unless_broken(lent.done(), created_at.as_ref().err());
         created_at
     }
 
@@ -64,10 +62,10 @@ impl SubmitConnection {
         self.kept = None;
     }
 
-    async fn take(&mut self) -> Result<PoolConnection<Postgres>, StoreError> {
+    async fn take(&mut self) -> Result<Lent, StoreError> {
         match self.kept.take() {
-            Some(kept) => Ok(kept),
-            None => Ok(self.pool.acquire().await?),
+            Some(kept) => Ok(Lent::of(kept)),
+            None => Ok(self.pool.lend().await?),
         }
     }
 

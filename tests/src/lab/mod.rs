@@ -4,11 +4,15 @@
 //! The server is [`sluice_testkit::TestCluster`]. Not here: what is done to it all (`rows`), and what must hold
 //! (`history`).
 
+pub mod by_hand;
 mod fleet;
 mod load;
+pub mod proxy;
 mod records;
 mod recovery;
 mod timing;
+pub mod tls_front;
+pub mod unreachable;
 mod upstream;
 mod wait;
 

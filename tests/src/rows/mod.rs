@@ -6,13 +6,20 @@
 mod report;
 mod row_01;
 mod row_02;
+mod row_03;
 mod row_04;
 mod row_05;
 mod row_06;
+mod row_07;
+mod row_08;
 mod row_13;
+mod row_18;
+mod row_19;
 mod row_21;
+mod row_23;
 mod row_24;
 mod row_26;
+mod row_27;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -94,13 +101,20 @@ pub struct Row {
 pub const ROWS: &[Row] = &[
     row_01::ROW,
     row_02::ROW,
+    row_03::ROW,
     row_04::ROW,
     row_05::ROW,
     row_06::ROW,
+    row_07::ROW,
+    row_08::ROW,
     row_13::ROW,
+    row_18::ROW,
+    row_19::ROW,
     row_21::ROW,
+    row_23::ROW,
     row_24::ROW,
     row_26::ROW,
+    row_27::ROW,
 ];
 
 /// The row of that number.

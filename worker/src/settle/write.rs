@@ -116,7 +116,7 @@ pub(super) async fn note_written(
         match verdict {
             SettleVerdict::LateAccepted | SettleVerdict::LateKept => core.metrics.late_result_kept(),
             SettleVerdict::Stale => core.metrics.stale_write_refused(),
-            SettleVerdict::Settled | SettleVerdict::AlreadySettled => {}
+            SettleVerdict::Settled | SettleVerdict::LetGo | SettleVerdict::AlreadySettled => {}
         }
         let job = SettledJob::of(settlement, *verdict);
         if let Some(delay) = job.retry_in {

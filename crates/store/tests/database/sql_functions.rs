@@ -1,6 +1,7 @@
 //! The public functions, as a user calls them from psql.
 
 use sluice_domain::JobState;
+use sluice_store::Doorbell;
 use sluice_testkit::job;
 use sqlx::Row;
 use uuid::Uuid;
