@@ -56,8 +56,6 @@ pub struct Doors {
 impl Doors {
     /// Connects.
     pub async fn open(schedulers: &[Scheduler], pool: PgPool) -> Result<Self> {
-        // An error says that there is one already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let mut grpc = Vec::new();
         for scheduler in schedulers {
             let channel = Channel::from_shared(format!("http://{}", scheduler.grpc))?.connect().await?;
