@@ -95,10 +95,7 @@ async fn what_makes_jobs_unsafe_and_what_is_newer_is_told() {
     let sluice = Sluice::on(database);
     let (_, checkup) = checkup(&sluice, &["--offline"]);
     let checks = checkup["checks"].as_array().unwrap();
-    let of = |about: &str| checks.iter().filter(move |check| check["about"] == about);
-    assert!(
-        of("settings").any(|check| check["finding"].as_str().unwrap().contains("synchronous_commit is off")),
-        "{checkup}"
-    );
+    let is_told = |check: &Value| check["finding"].as_str().unwrap().contains("synchronous_commit is off");
+    assert!(checks.iter().any(|check| check["about"] == "settings" && is_told(check)), "{checkup}");
     assert_eq!(verdict(&checkup, "schema"), Some("warn"), "{checkup}");
 }

@@ -17,6 +17,7 @@ pub async fn begin_incarnation(store: &Store) -> Result<IncarnationId> {
         lock_path: None,
         pid: 1,
         version: "0".to_owned(),
+        isolates_suspects: false,
     };
     store.incarnation_start(&new).await?;
     Ok(id)

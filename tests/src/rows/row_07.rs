@@ -101,8 +101,8 @@ pub async fn run(case: &Case) -> Result<Report> {
     let plan =
         LoadPlan { seed: case.seed, per_second: case.pick(15.0, 40.0), most: usize::MAX, hold_share: 0.05 };
     let load = Load::start(&lab, plan)?;
-    for at in 0..CUTS.len() {
-        lab.worker_holds(at, 1).await.with_context(|| format!("before {:?}", CUTS[at]))?;
+    for (at, cut) in CUTS.iter().enumerate() {
+        lab.worker_holds(at, 1).await.with_context(|| format!("before {cut:?}"))?;
     }
     tokio::time::sleep(Duration::from_millis(random.random_range(0..1_500))).await;
 

@@ -129,9 +129,9 @@ pub async fn run(case: &Case) -> Result<Report> {
     let reckoning = lab.reckon(&told, Vec::new(), Duration::from_mins(2)).await?;
     findings.demand_no_repetition(&reckoning);
     for (name, job) in &cut {
-        let (state, tries) = state_and_tries(&lab, *job).await?;
-        findings.demand(state == "succeeded" && tries == 1, || {
-            format!("{name}: once healed, the job {state} after {tries} tries")
+        let (end, spent) = state_and_tries(&lab, *job).await?;
+        findings.demand(end == "succeeded" && spent == 1, || {
+            format!("{name}: once healed, the job {end} after {spent} tries")
         });
     }
     findings.demand(reckoning.figures.calls == told.acknowledged.len(), || {

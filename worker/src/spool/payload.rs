@@ -64,6 +64,10 @@ struct AnswerFields {
 }
 
 #[derive(Serialize, Deserialize)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the names of the domain's type, of which this is the written form"
+)]
 struct UsageFields {
     input_tokens: u64,
     cached_input_tokens: u64,

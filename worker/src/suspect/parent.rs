@@ -225,14 +225,11 @@ fn keep(report: &mut Option<Box<CallReport>>, put: impl FnOnce(&mut sluice_provi
 
 /// What ended a child that closed its output: `None` where somebody asked it to end.
 async fn end(child: &mut Child) -> Option<String> {
-    let status = match timeout(LAST_BREATH, child.wait()).await {
-        Ok(Ok(status)) => status,
-        Ok(Err(_)) | Err(_) => {
-            kill(child).await;
-            return Some("it closed its output and did not end".to_owned());
-        }
-    };
-    ended_by(status)
+    if let Ok(Ok(status)) = timeout(LAST_BREATH, child.wait()).await {
+        return ended_by(status);
+    }
+    kill(child).await;
+    Some("it closed its output and did not end".to_owned())
 }
 
 /// Dropping it kills it, too; but then nobody would wait until it is gone.

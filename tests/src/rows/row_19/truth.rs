@@ -129,9 +129,7 @@ fn one_lie(race: &Race, before: &Facts, after: &Facts, told: &Told) -> Option<St
         }
         Told::Cancel(CancelOutcome::AlreadyEnded(state)) => after.has_ended(*state),
         // It is said to try again, which is true always; the tally shows how often.
-        Told::Cancel(CancelOutcome::Busy) => true,
-        Told::Cancel(CancelOutcome::Unknown) => false,
-        Told::Leased(None) => true,
+        Told::Cancel(CancelOutcome::Busy) | Told::Leased(None) => true,
         Told::Leased(Some(leased)) => {
             // It runs under it, or was cancelled under it.
             after.running_under == Some(leased.lease_id)
@@ -145,7 +143,9 @@ fn one_lie(race: &Race, before: &Facts, after: &Facts, told: &Told) -> Option<St
             // Somebody else was sooner, or it had not ended when the race began.
             after.generation() > before.generation() || !before.places.is_empty()
         }
-        Told::Replay(ReplayOutcome::Unknown) | Told::Release(ReleaseOutcome::Unknown) => false,
+        Told::Cancel(CancelOutcome::Unknown)
+        | Told::Replay(ReplayOutcome::Unknown)
+        | Told::Release(ReleaseOutcome::Unknown) => false,
         Told::Release(ReleaseOutcome::Released) => before.places.contains(&(JobState::Held, 1)),
         Told::Release(ReleaseOutcome::NotHeld) => !after.places.contains(&(JobState::Held, 1)),
     };

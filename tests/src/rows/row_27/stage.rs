@@ -96,10 +96,10 @@ impl Stage {
         let queued = jobs.iter().map(|job| job.id).find(|id| leased.iter().all(|lease| lease.job_id != *id));
         let take = |leased: &mut Vec<LeasedJob>| leased.pop().expect("four were leased");
         let (held, ended, late) = (take(&mut leased), take(&mut leased), take(&mut leased));
-        let hold = Decision::Hold(HoldReason::UnknownOutcome);
+        let wait = Decision::Hold(HoldReason::UnknownOutcome);
         let fail = Decision::Fail { is_retryable: true };
         let settled = [
-            by_hand::without_answer(incarnation, &held, Outcome::Unknown, hold),
+            by_hand::without_answer(incarnation, &held, Outcome::Unknown, wait),
             by_hand::without_answer(incarnation, &ended, Outcome::Failed, fail),
             by_hand::without_answer(
                 incarnation,
