@@ -1,13 +1,20 @@
 //! The roles that run for long, as `worker`, `scheduler` and `up` start and stop them.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use sluice_domain::QueueName;
 use sluice_scheduler::{
     GrpcServer, Keyless, Maintenance, MaintenanceHandle, MaintenanceOptions, SchedulerError, Server,
     ServerHandle, ServerOptions,
 };
-use sluice_worker::{Blocked, BlockedBy, Timing, WorkerError, WorkerHandle, WorkerOptions, host_and_boot};
+use sluice_worker::{
+    Blocked, BlockedBy, SpoolOptions, Timing, Unwritten, WorkerError, WorkerHandle, WorkerOptions,
+    host_and_boot,
+};
 
 use crate::{
     args::GlobalArgs,
@@ -21,6 +28,8 @@ use crate::{
 
 /// Where workers' lock files lie, below the data directory.
 const LOCK_FOLDER: &str = "workers";
+/// Where outcomes wait that the database did not take, below the data directory.
+const SPOOL_FOLDER: &str = "spool";
 
 /// Options of whatever runs a worker.
 #[derive(clap::Args, Clone, Debug)]
@@ -42,9 +51,45 @@ impl WorkerArgs {
         options.concurrency = self.concurrency;
         options.queues = (!self.queues.is_empty()).then(|| self.queues.clone());
         options.timing = Timing { grace: self.grace, ..lease_timing(global) };
-        options.lock_dir = Some(database.data_dir.join(LOCK_FOLDER));
         options.suspect_command = attempt::command();
+        use_data_dir(options, database);
     }
+}
+
+/// Puts a worker's lock file and its spool into the data directory.
+pub fn use_data_dir(options: &mut WorkerOptions, database: &Database) {
+    // Absolute, since reapers in other folders look for the lock file, too.
+    let below = |name: &str| {
+        let folder = database.data_dir.join(name);
+        std::path::absolute(&folder).unwrap_or(folder)
+    };
+    options.lock_dir = Some(below(LOCK_FOLDER));
+    options.spool = Some(SpoolOptions::new(below(SPOOL_FOLDER)));
+}
+
+/// The folder of the spools in a data directory.
+pub fn spool_folder(data_dir: &Path) -> PathBuf {
+    data_dir.join(SPOOL_FOLDER)
+}
+
+/// Tells of outcomes that a worker could not write before it ended. An error where some are lost.
+pub fn tell_unwritten(unwritten: &Unwritten) -> Result<(), CliError> {
+    let folder = unwritten.folder.as_deref().unwrap_or(Path::new("")).display();
+    if unwritten.in_spool > 0 {
+        eprintln!(
+            "note: {} outcomes could not be written to the database and wait in {folder}; the next `sluice worker`, \
+             `up` or `run` with this data directory and database writes them",
+            unwritten.in_spool
+        );
+    }
+    if unwritten.lost == 0 {
+        return Ok(());
+    }
+    Err(CliError::unreachable(format!(
+        "{} outcomes could be written neither to the database nor to the disk and are lost; their jobs run again when \
+         their leases end: make room in the data directory before the next start",
+        unwritten.lost
+    )))
 }
 
 /// Options of whatever serves REST and gRPC.

@@ -53,8 +53,9 @@ pub async fn run(args: UpArgs, context: &Context<'_>) -> Result<Exit, CliError> 
     let given = path.map(|path| GivenConfiguration::read(&path)).transpose()?;
     let database = Database::open(&context.global, "sluice-up", CONNECTIONS, Schema::Migrate).await?;
     let lived = live(&args, given.as_ref(), &database, &mut stop, context).await;
-    database.close().await?;
-    lived.map(|()| Exit::Done)
+    let closed = database.close().await;
+    lived?;
+    closed.map(|()| Exit::Done)
 }
 
 /// Lives once with the simulator, where it stands in, and again when a configuration was applied.
@@ -76,7 +77,7 @@ async fn live(
             () = stop.next() => End::Stop,
             () = configuration_applied(&database.store), if upstreams.simulator.is_some() => End::Again,
         };
-        roles.stop(stop).await;
+        roles.stop(stop).await?;
         if end == End::Stop {
             return Ok(());
         }
@@ -217,7 +218,7 @@ impl Roles {
     }
 
     /// No new requests, then no new calls; what is under way may end.
-    async fn stop(self, stop: &mut StopSignals) {
+    async fn stop(self, stop: &mut StopSignals) -> Result<(), CliError> {
         let serving = tokio::spawn(self.servers.shutdown(SERVER_GRACE));
         roles::drain(&self.worker, stop).await;
         self.maintenance.stop().await;
@@ -225,5 +226,6 @@ impl Roles {
             _ = serving => {}
             () = stop.next() => {}
         }
+        roles::tell_unwritten(&self.worker.unwritten())
     }
 }

@@ -45,8 +45,9 @@ pub async fn run(args: WorkerCommandArgs, context: &Context<'_>) -> Result<Exit,
     let stop = StopSignals::listen()?;
     let database = Database::open(&context.global, "sluice-worker", CONNECTIONS, Schema::Require).await?;
     let worked = work(args, &database, stop, context).await;
-    database.close().await?;
-    worked
+    let closed = database.close().await;
+    let exit = worked?;
+    closed.map(|()| exit)
 }
 
 async fn work(
@@ -71,6 +72,7 @@ async fn work(
     if let Some(maintenance) = maintenance {
         maintenance.stop().await;
     }
+    roles::tell_unwritten(&worker.unwritten())?;
     let blocked = roles::blocked_said(&worker.blocked());
     if args.until_idle && !blocked.is_empty() {
         return Err(CliError::unreachable(format!("jobs are left that can't run: {}", blocked.join("; "))));

@@ -3,7 +3,6 @@
 use std::{
     collections::HashSet,
     io,
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -150,10 +149,12 @@ impl Flow {
         // What ended while the worker drained, and what its word on was lost.
         let swept = self.collector.sweep_all().await;
         watch.finish();
+        let unwritten = roles::tell_unwritten(&self.worker.unwritten());
         let (tally, written) = self.collector.finish().await;
         self.maintenance.stop().await;
         written.map_err(|error| cannot_write(&error))?;
         let ending = ending?;
+        unwritten?;
         swept?;
         Ok((ending, tally))
     }
@@ -210,9 +211,8 @@ async fn start_worker(
 ) -> Result<WorkerHandle, CliError> {
     let configuration = ConfigurationSource::Fixed(upstreams.configuration.clone());
     let metrics = context.telemetry.metrics().clone();
-    let options = WorkerOptions {
+    let mut options = WorkerOptions {
         name: "run".to_owned(),
-        lock_dir: Some(lock_dir(database)),
         concurrency: plan.concurrency,
         tenant: Some(plan.tenant),
         queues: Some(vec![plan.queue]),
@@ -221,16 +221,10 @@ async fn start_worker(
         suspect_command: attempt::command(),
         ..WorkerOptions::new(database.store.clone(), configuration, metrics)
     };
+    roles::use_data_dir(&mut options, database);
     Worker::start(options)
         .await
         .map_err(|error| CliError::unreachable(format!("failed to start the worker: {}", causes(&error))))
-}
-
-/// Where workers of this data directory hold their lock files.
-fn lock_dir(database: &Database) -> PathBuf {
-    let folder = database.data_dir.join("workers");
-    // Reapers in other folders look for the file, too.
-    std::path::absolute(&folder).unwrap_or(folder)
 }
 
 fn start_writer(output: &OutputFile) -> Result<ResultWriter, CliError> {

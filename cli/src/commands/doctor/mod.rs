@@ -5,6 +5,7 @@ mod leases;
 mod pooler;
 mod report;
 mod snapshots;
+mod spool;
 mod upstreams;
 mod work;
 
@@ -14,7 +15,7 @@ use self::report::{Report, Verdict};
 use crate::{
     args::OutputFormat,
     commands::Context,
-    database::{Database, Schema},
+    database::{Database, Schema, data_dir},
     exit::{CliError, Exit},
     stdout,
 };
@@ -40,6 +41,7 @@ pub async fn run(args: DoctorArgs, context: &Context<'_>) -> Result<Exit, CliErr
     match Database::open(&context.global, "sluice-doctor", 4, Schema::Ignore).await {
         Ok(database) => {
             let checked = check(&args, &database, context, &mut report).await;
+            spool::check(&database.data_dir, database.store.database_id().await.ok(), &mut report);
             database.close().await?;
             match checked {
                 Ok(()) => {}
@@ -47,7 +49,10 @@ pub async fn run(args: DoctorArgs, context: &Context<'_>) -> Result<Exit, CliErr
                 Err(error) => report.add(Verdict::Fail, "database", &error.to_string()),
             }
         }
-        Err(CliError::Unreachable(problem)) => report.add_unreachable("database", &problem),
+        Err(CliError::Unreachable(problem)) => {
+            report.add_unreachable("database", &problem);
+            spool::check(&data_dir(&context.global)?, None, &mut report);
+        }
         Err(error) => return Err(error),
     }
     match context.global.output {
