@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use sluice_domain::{Decision, ErrorClass, HoldReason, JobState, OnUnknown, Outcome, SettleVerdict};
+use sluice_domain::{
+    Decision, ErrorClass, HoldReason, IncarnationId, JobState, LeasedJob, OnUnknown, Outcome, SettleVerdict,
+    Settlement,
+};
 use sluice_store::Bodies;
 use sluice_testkit::job;
 
@@ -121,6 +124,7 @@ async fn a_late_error_is_stale() {
     let leased = f.lease_one(worker).await;
     f.store.incarnation_end(worker).await.unwrap();
     let mut settlement = success(worker, &leased, b"");
+    settlement.answer.as_mut().unwrap().status_code = 422;
     settlement.outcome = Outcome::Failed;
     settlement.error = Some((ErrorClass::InvalidRequest, "no".to_owned()));
     settlement.decision = Decision::Fail { is_retryable: false };
@@ -222,4 +226,95 @@ async fn a_delay_beyond_all_dates_fails_no_group() {
     settlement.error = Some((ErrorClass::ServerError, "500".to_owned()));
     settlement.decision = Decision::Requeue { delay: Duration::MAX, spends_try: true, is_refusal: false };
     assert_eq!(f.store.settle_many(&[settlement]).await.unwrap(), [SettleVerdict::Settled]);
+}
+
+/// A paid answer that is no success, as the last try of a job may bring.
+fn malformed(worker: IncarnationId, leased: &LeasedJob) -> Settlement {
+    let mut settlement = success(worker, leased, b"{\"cut\": ");
+    settlement.outcome = Outcome::Unknown;
+    settlement.error = Some((ErrorClass::MalformedAnswer, "cut".to_owned()));
+    settlement.decision = Decision::Fail { is_retryable: true };
+    settlement
+}
+
+#[tokio::test]
+async fn a_late_answer_that_was_paid_for_is_kept_though_it_is_no_success() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    let id = f.submit(&job().build()).await;
+    let leased = f.lease_one(worker).await;
+    f.store.incarnation_end(worker).await.unwrap();
+    let settlement = malformed(worker, &leased);
+    let verdicts = f.store.settle_many(std::slice::from_ref(&settlement)).await.unwrap();
+    assert_eq!(verdicts, [SettleVerdict::LateKept]);
+    assert_eq!((f.state(id).await, f.count("late_results").await), (JobState::Queued, 1));
+    assert_eq!(f.store.settle_many(&[settlement]).await.unwrap(), [SettleVerdict::AlreadySettled]);
+    assert_eq!(f.count("late_results").await, 1);
+}
+
+#[tokio::test]
+async fn the_ledger_row_that_a_fail_over_took_is_written_anew_whatever_the_answer_was() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    let id = f.submit(&job().build()).await;
+    let leased = f.lease_one(worker).await;
+    lose_lease(&f).await;
+    let settlement = malformed(worker, &leased);
+    let verdicts = f.store.settle_many(std::slice::from_ref(&settlement)).await.unwrap();
+    assert_eq!(verdicts, [SettleVerdict::LateKept]);
+    assert_eq!(f.state(id).await, JobState::Queued);
+    let attempt = f.store.attempts(&f.tenant, id).await.unwrap().unwrap().remove(0);
+    assert_eq!((attempt.lease_id, attempt.outcome), (leased.lease_id, Some(Outcome::Unknown)));
+    assert_eq!((attempt.is_late, attempt.status_code), (true, Some(200)));
+    assert_eq!(f.store.settle_many(&[settlement]).await.unwrap(), [SettleVerdict::AlreadySettled]);
+    assert_eq!((f.count("attempts_begun").await, f.count("attempts_ended").await), (1, 1));
+}
+
+#[tokio::test]
+async fn a_late_word_that_is_repeated_is_recognised() {
+    let f = Fixture::new().await;
+    let (first, second) = (f.incarnation().await, f.incarnation().await);
+    f.submit(&job().build()).await;
+    let stale = f.lease_one(first).await;
+    f.store.incarnation_end(first).await.unwrap();
+    let last = f.lease_one(second).await;
+    f.store.incarnation_end(second).await.unwrap();
+    for (settlement, verdict) in [
+        (success(first, &stale, b"first"), SettleVerdict::LateKept),
+        (success(second, &last, b"second"), SettleVerdict::LateAccepted),
+    ] {
+        assert_eq!(f.store.settle_many(std::slice::from_ref(&settlement)).await.unwrap(), [verdict]);
+        let again = f.store.settle_many(&[settlement]).await.unwrap();
+        assert_eq!(again, [SettleVerdict::AlreadySettled]);
+    }
+    assert_eq!((f.count("done").await, f.count("late_results").await), (1, 2));
+}
+
+#[tokio::test]
+async fn a_repeated_word_is_recognised_whatever_it_made_of_the_job() {
+    let requeue = Decision::Requeue { delay: Duration::ZERO, spends_try: true, is_refusal: false };
+    for (outcome, decision) in [
+        (Outcome::Failed, Decision::Fail { is_retryable: false }),
+        (Outcome::Retry, requeue.clone()),
+        (Outcome::Unknown, Decision::Hold(HoldReason::UnknownOutcome)),
+        (Outcome::Cancelled, requeue),
+    ] {
+        let f = Fixture::new().await;
+        let worker = f.incarnation().await;
+        let id = f.submit(&job().build()).await;
+        let leased = f.lease_one(worker).await;
+        if outcome == Outcome::Cancelled {
+            f.store.job_cancel(&f.tenant, id).await.unwrap();
+        }
+        let mut settlement = success(worker, &leased, b"");
+        settlement.answer = None;
+        settlement.error = Some((ErrorClass::ServerError, "500".to_owned()));
+        (settlement.outcome, settlement.decision) = (outcome, decision);
+        let verdicts = f.store.settle_many(std::slice::from_ref(&settlement)).await.unwrap();
+        assert_eq!(verdicts, [SettleVerdict::Settled], "{outcome:?}");
+        let state = f.state(id).await;
+        let again = f.store.settle_many(&[settlement]).await.unwrap();
+        assert_eq!(again, [SettleVerdict::AlreadySettled], "{outcome:?}");
+        assert_eq!((f.state(id).await, f.count("attempts_ended").await), (state, 1), "{outcome:?}");
+    }
 }
