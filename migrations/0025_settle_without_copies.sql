@@ -66,7 +66,10 @@ BEGIN
             -- outcome is another word: too many refusals, say.
             (p_next[n] = 'succeeded' AND p_outcomes[n] IN ('succeeded', 'cached'))
                 OR (p_next[n] = 'failed' AND p_outcomes[n] = 'failed') AS ends_with_its_job,
-            r.job_id, r.lease_id, r.generation, r.lease_no, r.tries, r.crashes, r.refusals, r.lane_id, r.priority,
+            -- An attempt that its own worker settles as lost counts a crash, as one that expires does: it panicked, or
+            -- the child process that it ran in died.
+            r.crashes + (p_outcomes[n] = 'lost')::integer AS crashes,
+            r.job_id, r.lease_id, r.generation, r.lease_no, r.tries, r.refusals, r.lane_id, r.priority,
             r.incarnation_id, r.leased_at, r.hold_on_unknown, r.deadline
     ), ended AS (
         INSERT INTO sluice.ledger_ended
@@ -121,4 +124,4 @@ COMMENT ON FUNCTION sluice.settle(uuid[], uuid[], text[], text[], bigint[], smal
     text[], boolean[], smallint[], bytea[], boolean[], boolean[], integer[], integer[], integer[], integer[],
     bigint[], uuid[], text[], text[], text[], text[], integer[], integer[]) IS
     'Settles attempts: outcome, result, usage, cost and next state,
-    for each job that runs under exactly the given lease. Returns the leases that counted; the others go to sluice.settle_late.';
+    for each job that runs under exactly the given lease; one crash more where the outcome is lost. Returns the leases that counted; the others go to sluice.settle_late.';

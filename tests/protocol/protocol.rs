@@ -42,6 +42,7 @@ impl Protocol {
         let standing = JobStanding {
             tries: u16::from(hand.tries),
             refusals: 0,
+            crashes: 0,
             max_attempts: Some(u16::from(MAX_ATTEMPTS)),
             on_unknown: self.bounds.on_unknown,
             deadline_in: None,

@@ -158,7 +158,13 @@ mod tests {
     use super::*;
 
     fn living(timing: Timing) -> Incarnation {
-        let identity = Identity { worker: "w".to_owned(), host: "h".to_owned(), lock_dir: None };
+        let identity = Identity {
+            worker: "w".to_owned(),
+            host: "h".to_owned(),
+            lock_dir: None,
+            spool: None,
+            isolates_suspects: false,
+        };
         Incarnation { identity, timing, current: Mutex::new(begun()) }
     }
 

@@ -1,7 +1,6 @@
 //! The public functions, as a user calls them from psql.
 
 use sluice_domain::JobState;
-use sluice_store::Doorbell;
 use sluice_testkit::job;
 use sqlx::Row;
 use uuid::Uuid;
@@ -196,7 +195,7 @@ async fn a_cancel_that_finds_the_job_nowhere_is_an_error_and_no_word() {
         .execute(f.database.pool())
         .await
         .unwrap_err();
-    assert_eq!(error.as_database_error().and_then(|error| error.code()).as_deref(), Some("40001"), "{error}");
+    assert_eq!(error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref(), Some("40001"), "{error}");
 }
 
 #[tokio::test]
