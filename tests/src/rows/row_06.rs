@@ -37,7 +37,7 @@ pub async fn run(case: &Case) -> Result<Report> {
     let plan = LoadPlan {
         seed: case.seed,
         per_second: capacity as f64 * 1.3,
-        most: capacity * case.pick(50, 100),
+        most: capacity * case.pick(38, 100),
         hold_share: 0.05,
     };
     let load = Load::start(&lab, plan)?;
