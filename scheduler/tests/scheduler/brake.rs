@@ -33,6 +33,7 @@ impl Scene {
             lock_path: None,
             pid: 1,
             version: "0".to_owned(),
+            isolates_suspects: false,
         };
         store.incarnation_start(&new).await.unwrap();
         let beats = tokio::spawn(beat(store.clone(), new.id));

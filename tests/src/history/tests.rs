@@ -166,7 +166,7 @@ fn an_attempt_that_ended_twice_is_caught() {
 #[test]
 fn an_end_that_changed_or_went_is_caught() {
     caught(|h| h.places[0].state = JobState::Failed, |v| matches!(v, Violation::EndChanged(_, 1)));
-    caught(|h| drop(h.places.remove(0)), |v| matches!(v, Violation::EndChanged(_, 1)));
+    caught(|h| _ = h.places.remove(0), |v| matches!(v, Violation::EndChanged(_, 1)));
 }
 
 #[test]

@@ -16,9 +16,9 @@ use crate::world::{SOON, World, job_with, prompt, tenant};
 const NEVER: Duration = Duration::from_mins(10);
 
 /// A child that runs a script, with arguments.
-fn child(script: &str, arguments: &[&str]) -> Option<SuspectCommand> {
+fn child(script: &str, arguments: &[&str]) -> SuspectCommand {
     let arguments = ["-c", script, "sh"].iter().chain(arguments).map(OsString::from).collect();
-    Some(SuspectCommand { program: PathBuf::from("/bin/sh"), arguments })
+    SuspectCommand { program: PathBuf::from("/bin/sh"), arguments }
 }
 
 /// A world with a job that has two crashes behind it.
@@ -30,8 +30,9 @@ async fn with_suspect() -> (World, JobId) {
 }
 
 /// A worker that ends when nothing is left to do. A process without a sign of life is killed after twice the TTL.
-fn options(world: &World, suspect_command: Option<SuspectCommand>, lease_ttl: Duration) -> WorkerOptions {
-    let mut options = WorkerOptions { suspect_command, mode: WorkMode::UntilIdle, ..world.options() };
+fn options(world: &World, command: impl Into<Option<SuspectCommand>>, lease_ttl: Duration) -> WorkerOptions {
+    let mut options =
+        WorkerOptions { suspect_command: command.into(), mode: WorkMode::UntilIdle, ..world.options() };
     options.timing.lease_ttl = lease_ttl;
     options
 }

@@ -195,7 +195,11 @@ async fn a_cancel_that_finds_the_job_nowhere_is_an_error_and_no_word() {
         .execute(f.database.pool())
         .await
         .unwrap_err();
-    assert_eq!(error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref(), Some("40001"), "{error}");
+    assert_eq!(
+        error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref(),
+        Some("40001"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
