@@ -48,18 +48,27 @@ CREATE OR REPLACE FUNCTION sluice.settle(
     SET enable_bitmapscan = off
     SET plan_cache_mode = force_generic_plan
     SET jit = off
+    -- A row that somebody holds in an open transaction must not hold up the others for long.
+    SET lock_timeout = '2s'
 AS $$
 #variable_conflict use_column
 DECLARE
     v_now timestamptz;
+    v_places tid[];
 BEGIN
     PERFORM pg_current_xact_id();
     v_now := clock_timestamp();
+    -- The places first, each looked up by its key. As a join, the planner could walk over all of running instead, where it
+    -- takes that for nearly empty: by plans that are kept, long after it is not.
+    v_places := ARRAY(
+        SELECT (SELECT r.ctid FROM sluice.running r WHERE r.job_id = p_job_ids[n] AND r.lease_id = p_lease_ids[n])
+        FROM generate_series(1, cardinality(p_job_ids)) AS n);
     RETURN QUERY
     WITH gone AS (
-        -- The fence. The input is in id order, and a nested loop keeps it so: two settles can't deadlock.
+        -- The fence, once more: a place alone says too little. The input is in id order, and a nested loop keeps it so:
+        -- two settles can't deadlock.
         DELETE FROM sluice.running r USING generate_series(1, cardinality(p_job_ids)) AS n
-        WHERE r.job_id = p_job_ids[n] AND r.lease_id = p_lease_ids[n]
+        WHERE r.ctid = v_places[n] AND r.lease_id = p_lease_ids[n]
         -- What is filtered by comes first: whoever reads these rows for it takes apart no more of them.
         RETURNING n, p_next[n] AS next,
             -- Then the row in done says all that the ledger would. Not so where a job fails for an attempt whose own

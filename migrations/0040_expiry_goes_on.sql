@@ -129,11 +129,13 @@ BEGIN
        AND p_expected_start IS NOT DISTINCT FROM postmaster_start
        AND abs(extract(epoch FROM database_now - p_expected_now)) <= 1.0 THEN
         WITH silent AS MATERIALIZED (
-            -- FOR UPDATE tests the beat again on the row as it is once it is locked. The clock is not read again: the
-            -- server may have stood still since, and then all beats look old. A beat that lies ahead was made before
-            -- the clock was set back; whoever beats has beaten anew while the brake held.
+            -- FOR UPDATE tests the beat again on the row as it is once it is locked. For what is old the clock is not
+            -- read again: the server may have stood still since, and then all beats look old. A beat that lies ahead
+            -- was made before the clock was set back (whoever beats has beaten anew while the brake held); that is
+            -- asked of the clock as it is now, since beats may have come while this statement waited.
             SELECT i.id FROM sluice.incarnations i
-            WHERE i.dead_at IS NULL AND (i.beat_at < database_now - p_ttl OR i.beat_at > database_now + p_ttl / 2)
+            WHERE i.dead_at IS NULL
+              AND (i.beat_at < database_now - p_ttl OR i.beat_at > clock_timestamp() + p_ttl / 2)
             ORDER BY i.id LIMIT p_limit FOR UPDATE SKIP LOCKED
         )
         UPDATE sluice.incarnations i SET dead_at = clock_timestamp() FROM silent s WHERE i.id = s.id;

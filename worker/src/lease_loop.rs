@@ -207,20 +207,24 @@ impl<'a> Leasing<'a> {
     /// Leases where the last jobs came from. Says whether any came: if not, or if there is more, the board tells.
     async fn lease_at_bell(&mut self, wanted: usize) -> Result<bool, WorkerError> {
         let (recent, pauses_seen) = &self.recent;
-        if recent.is_empty() || *pauses_seen != self.core.pauses.changes() {
+        let pauses_seen = *pauses_seen;
+        if recent.is_empty() || pauses_seen != self.core.pauses.changes() {
             return Ok(false);
         }
         let grant = |&(lane_id, priority)| PlannedGrant { lane_id, priority, limit: wanted as u32 };
         let planned = recent.iter().map(grant).collect();
         self.board = None;
-        Ok(self.lease_planned(planned, wanted).await?.is_some_and(|came| came > 0))
+        Ok(self.lease_planned(planned, wanted, pauses_seen).await?.is_some_and(|came| came > 0))
     }
 
     async fn lease(&mut self, wanted: usize) -> Result<Next, WorkerError> {
         let core = self.core;
         let pairs = self.board.as_ref().map(|board| board.pairs.as_slice()).unwrap_or_default();
+        let pauses_seen = self.board.as_ref().map_or(0, |board| board.pauses_seen);
         let planned = self.planner.plan(pairs, wanted as u32);
-        let Some(came) = self.lease_planned(planned, wanted).await? else { return Ok(Next::Again) };
+        let Some(came) = self.lease_planned(planned, wanted, pauses_seen).await? else {
+            return Ok(Next::Again);
+        };
         let is_short = came < wanted;
         if is_short {
             self.board = None;
@@ -241,11 +245,13 @@ impl<'a> Leasing<'a> {
         Ok(Next::Again)
     }
 
-    /// Leases and hands over to the slots. How many came; `None`: the incarnation is dead.
+    /// Leases and hands over to the slots. How many came; `None`: the incarnation is dead. `pauses_seen` are the pauses
+    /// that the plan knew of: what was paused since must not be leased from again at a bell.
     async fn lease_planned(
         &mut self,
         planned: Vec<PlannedGrant>,
         wanted: usize,
+        pauses_seen: u64,
     ) -> Result<Option<usize>, WorkerError> {
         let core = self.core;
         let grants: Vec<Grant> = planned.into_iter().map(|grant| self.above_floors(grant)).collect();
@@ -265,6 +271,9 @@ impl<'a> Leasing<'a> {
         self.planner.note_leased(leased.iter().map(|job| (job.lane_id, job.priority)));
         self.weigh(&leased);
         let came = leased.len();
+        if came > 0 {
+            self.recent = (pairs_of(&leased), pauses_seen);
+        }
         self.take(leased, incarnation_id, leased_at);
         // The calls leave before the next statement is made.
         tokio::task::yield_now().await;
@@ -284,11 +293,8 @@ impl<'a> Leasing<'a> {
         }
     }
 
-    fn take(&mut self, jobs: Vec<LeasedJob>, incarnation_id: IncarnationId, leased_at: Instant) {
+    fn take(&self, jobs: Vec<LeasedJob>, incarnation_id: IncarnationId, leased_at: Instant) {
         let core = self.core;
-        if !jobs.is_empty() {
-            self.recent = (pairs_of(&jobs), core.pauses.changes());
-        }
         let leases: Vec<Lease> =
             jobs.into_iter().map(|job| Lease::new(job, incarnation_id, leased_at)).collect();
         for lease in &leases {

@@ -19,7 +19,7 @@ use crate::WorkerError;
 #[derive(Debug)]
 pub(crate) struct LockFile {
     path: PathBuf,
-    _file: File,
+    file: File,
 }
 
 impl LockFile {
@@ -28,12 +28,14 @@ impl LockFile {
         let path = folder.join(format!("worker-{id}.lock"));
         let failed = |source| WorkerError::LockFile { path: path.clone(), source };
         fs::create_dir_all(folder).map_err(failed)?;
-        let mut file = File::create(&path).map_err(failed)?;
-        file.lock().map_err(failed)?;
+        let file = File::create(&path).map_err(failed)?;
+        // From here on the file is removed should anything fail.
+        let mut held = Self { path: path.clone(), file };
+        held.file.lock().map_err(failed)?;
         if let Some(spool) = spool {
-            file.write_all(spool.as_os_str().as_bytes()).map_err(failed)?;
+            held.file.write_all(spool.as_os_str().as_bytes()).map_err(failed)?;
         }
-        Ok(Self { path, _file: file })
+        Ok(held)
     }
 
     /// Where it lies.

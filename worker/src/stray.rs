@@ -56,14 +56,20 @@ pub(crate) async fn hand_back_strays(core: &Core) -> Result<u32, StoreError> {
         strays.into_iter().partition(|(_, lease)| core.called.knows(*lease));
     let mut found = 0;
     if !called.is_empty() {
-        tracing::error!(
-            leases = called.len(),
-            "the database has lost what it had acknowledged of attempts; they count as lost, since their calls were made"
-        );
-        found += bounded(core.store.leases_lose(&called)).await?;
+        let lost = bounded(core.store.leases_lose(&called)).await?;
+        if lost > 0 {
+            tracing::error!(
+                leases = lost,
+                "the database has lost what it had acknowledged of attempts; they count as lost, since their calls \
+                 were made"
+            );
+        }
+        found += lost;
     }
-    if !unsent.is_empty() {
-        found += bounded(core.store.lease_hand_back_many(incarnation, &unsent)).await?;
+    // Of those that were called only cancelled ones are left, which nobody will call again.
+    let rest = [unsent, called].concat();
+    if !rest.is_empty() {
+        found += bounded(core.store.lease_hand_back_many(incarnation, &rest)).await?;
     }
     Ok(found)
 }

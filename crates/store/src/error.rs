@@ -40,6 +40,16 @@ impl StoreError {
         Self::Unavailable(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))
     }
 
+    /// Whether nobody answered in time: that may be the fault of one statement alone.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::Unavailable(sqlx::Error::Io(error)) if error.kind() == std::io::ErrorKind::TimedOut)
+    }
+
+    /// Whether all connections of the pool were in use: that says nothing about the database.
+    pub fn is_pool_exhausted(&self) -> bool {
+        matches!(self, Self::Unavailable(sqlx::Error::PoolTimedOut))
+    }
+
     /// The SQLSTATE, where the database gave one.
     pub fn sql_state(&self) -> Option<String> {
         match self {

@@ -1,6 +1,11 @@
 //! Bringing the schema up to date.
 
-use sqlx::{Connection, PgConnection, migrate::Migrator};
+use std::time::{Duration, Instant};
+
+use sqlx::{
+    Connection, PgConnection,
+    migrate::{MigrateError, Migrator},
+};
 
 use crate::{Store, StoreError};
 
@@ -33,25 +38,51 @@ pub enum SchemaState {
     Ahead,
 }
 
+/// For how long locks are tried for in all, and how long a migrator rests before it tries again.
+const LOCKS_PATIENCE: Duration = Duration::from_mins(5);
+const LOCKS_REST: Duration = Duration::from_millis(250);
+
+/// Whether a migration failed since somebody held a lock that it needs: each is one transaction, and can be tried again.
+fn is_about_locks(error: &MigrateError) -> bool {
+    let (MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _)) = error else {
+        return false;
+    };
+    let state = source.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    matches!(state.as_deref(), Some("55P03" | "40P01"))
+}
+
 impl Store {
     /// Applies what is missing, over the direct connection, one migrator at a time.
     pub async fn migrate(&self) -> Result<MigrationReport, StoreError> {
         let before = self.applied_versions().await?;
-        let mut connection = PgConnection::connect_with(&self.direct).await?;
-        // A newer program may have applied migrations that this one does not know.
-        let mut migrator = Migrator { migrations: MIGRATOR.migrations.clone(), ..Migrator::DEFAULT };
-        migrator.set_ignore_missing(true);
-        migrator.dangerous_set_table_name(APPLIED_TABLE);
-        migrator
-            .run_direct(None, &mut connection, false)
-            .await
-            .map_err(|source| StoreError::Migration(Box::new(source)))?;
-        connection.close().await?;
+        let begun = Instant::now();
+        while let Err(error) = self.migrate_once().await {
+            if !is_about_locks(&error) || begun.elapsed() > LOCKS_PATIENCE {
+                return Err(match error {
+                    MigrateError::Execute(source) if source.as_database_error().is_none() => source.into(),
+                    other => StoreError::Migration(Box::new(other)),
+                });
+            }
+            tokio::time::sleep(LOCKS_REST).await;
+        }
         let after = self.applied_versions().await?;
         Ok(MigrationReport {
             applied: after.len().saturating_sub(before.len()),
             version: after.last().copied().unwrap_or(0),
         })
+    }
+
+    /// A lock that is not had at once is given up: while a migration waits for one, all others wait behind it.
+    async fn migrate_once(&self) -> Result<(), MigrateError> {
+        let mut connection = PgConnection::connect_with(&self.direct).await?;
+        sqlx::raw_sql("SET lock_timeout = '1s'").execute(&mut connection).await?;
+        // A newer program may have applied migrations that this one does not know.
+        let mut migrator = Migrator { migrations: MIGRATOR.migrations.clone(), ..Migrator::DEFAULT };
+        migrator.set_ignore_missing(true);
+        migrator.dangerous_set_table_name(APPLIED_TABLE);
+        let migrated = migrator.run_direct(None, &mut connection, false).await;
+        connection.close().await?;
+        migrated
     }
 
     /// Compares the schema with what this program needs.

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures::TryFutureExt;
 use sluice_policy::brake::{BrakeCause, OutageBrake, Scan};
 use sluice_store::{ReapRequest, Reaped, Store};
 use sluice_telemetry::{Death, ExpiryMetrics};
@@ -55,8 +56,11 @@ impl LeaseReaper {
         let before = self.started.elapsed();
         let request = ReapRequest { ttl: self.ttl, expected: self.brake.expects(before) };
         let held_before = self.brake.holds(before);
-        let Some(reaped) = asked("reap_leases", self.store.reap(request)).await else {
-            if let Some(cause) = self.brake.note_failed_scan(self.started.elapsed()) {
+        let mut is_own_fault = false;
+        let reap = self.store.reap(request).inspect_err(|error| is_own_fault = error.is_pool_exhausted());
+        let Some(reaped) = asked("reap_leases", reap).await else {
+            // Beats have connections of their own: that ours are all in use says nothing about them.
+            if !is_own_fault && let Some(cause) = self.brake.note_failed_scan(self.started.elapsed()) {
                 self.note_engaged(cause, held_before);
             }
             return None;

@@ -156,8 +156,18 @@ async fn put_back(core: &Core, mut group: Group, error: &StoreError) -> Tried {
     group.bring_to_spool(core).await;
     if !refuses_these(error) {
         note_failure(core, error, group.len());
+        if !error.is_timeout() {
+            group.leave_memory_if_scarce(core);
+            backlog.push_front(group);
+            return Tried::Rest;
+        }
+        // Perhaps it is this group that takes so long: late words are taken one by one. Smaller, and after all others.
+        if let Some(mut second_half) = group.split() {
+            second_half.leave_memory_if_scarce(core);
+            backlog.push_back(second_half);
+        }
         group.leave_memory_if_scarce(core);
-        backlog.push_front(group);
+        backlog.push_back(group);
         return Tried::Rest;
     }
     if let Some(second_half) = group.split() {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::group::{Group, MAX_GROUP, MAX_GROUP_BYTES};
 use crate::{core::Core, spool::Place};
@@ -15,7 +15,10 @@ const LOOK: Duration = Duration::from_secs(15);
 pub(crate) async fn take_over_first(core: &Arc<Core>) {
     if core.spool.base().is_some() {
         take_over(core).await;
-        core.settler.backlog.adopted_heard().await;
+        // Not for ever: what takes so long may be one of them that can't be written.
+        if timeout(core.timing.lease_ttl, core.settler.backlog.adopted_heard()).await.is_err() {
+            tracing::warn!("outcomes of a dead worker still wait; this one begins to work meanwhile");
+        }
     }
 }
 

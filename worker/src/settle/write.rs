@@ -92,8 +92,9 @@ pub(super) fn note_back(core: &Core) {
 /// can't take any: it is away, full, or a standby by now.
 pub(super) fn refuses_these(error: &StoreError) -> bool {
     let state = error.sql_state().unwrap_or_default();
-    let is_about_all =
-        ["08", "25", "40", "53", "55", "57", "58"].iter().any(|class| state.starts_with(class));
+    // A row that somebody holds locked is about these.
+    let is_about_all = state != "55P03"
+        && ["08", "25", "40", "53", "55", "57", "58"].iter().any(|class| state.starts_with(class));
     !error.is_unavailable() && !is_about_all
 }
 

@@ -15,7 +15,7 @@ use sluice_provider::{CallReport, CallRequest, NotSentReason, WireOutcome};
 use tokio::{
     io::AsyncWriteExt,
     process::{Child, ChildStdin, ChildStdout, Command},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
 use tokio_util::{codec::FramedRead, sync::CancellationToken};
 
@@ -27,6 +27,8 @@ use crate::routing::Target;
 
 /// How long a call that was cancelled may take to say how far it got.
 const LAST_WORD: Duration = Duration::from_secs(2);
+/// Looks within the time after which a child counts as stuck.
+const LOOKS: u32 = 8;
 /// How long a child that has closed its output may take to be gone.
 const LAST_BREATH: Duration = Duration::from_secs(5);
 
@@ -171,42 +173,51 @@ impl Listener<'_> {
         let decoder = FrameDecoder { max_answer_bytes: self.limits.max_answer_bytes };
         let mut frames = FramedRead::new(output, decoder);
         let mut report: Option<Box<CallReport>> = None;
-        let mut must_end = Instant::now() + self.limits.total;
-        let mut silent_until = Instant::now() + self.limits.stuck_after;
+        // Time is counted in looks, as many as there really were: while this process and the child stand still together
+        // (a frozen container, say), no time passes that the child could have used.
+        let look = (self.limits.stuck_after / LOOKS).max(Duration::from_millis(1));
+        let mut looks = interval_at(Instant::now() + look, look);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut silent, mut left) = (0, self.limits.total);
         let mut is_cancelled = false;
         loop {
             tokio::select! {
                 // What was told counts before the clocks: this process may have stood still for long.
                 biased;
-                frame = frames.next() => match frame {
-                    Some(Ok(Frame::Beat)) => {}
-                    Some(Ok(Frame::PanickedAt(place))) => self.panicked_at = Some(place),
-                    Some(Ok(Frame::NotBegun(reason))) => return Heard::NotBegun(reason),
-                    Some(Ok(Frame::Report(told))) => report = Some(told),
-                    Some(Ok(Frame::Body(bytes))) => keep(&mut report, |answer| answer.body = bytes),
-                    Some(Ok(Frame::RawStream(bytes))) => {
-                        keep(&mut report, |answer| answer.raw_stream = Some(bytes));
+                frame = frames.next() => {
+                    silent = 0;
+                    match frame {
+                        Some(Ok(Frame::Beat)) => {}
+                        Some(Ok(Frame::PanickedAt(place))) => self.panicked_at = Some(place),
+                        Some(Ok(Frame::NotBegun(reason))) => return Heard::NotBegun(reason),
+                        Some(Ok(Frame::Report(told))) => report = Some(told),
+                        Some(Ok(Frame::Body(bytes))) => keep(&mut report, |answer| answer.body = bytes),
+                        Some(Ok(Frame::RawStream(bytes))) => {
+                            keep(&mut report, |answer| answer.raw_stream = Some(bytes));
+                        }
+                        Some(Ok(Frame::End)) => return report.map_or(Heard::Silence, Heard::Report),
+                        Some(Err(_)) => return Heard::Stuck("it told what is no report"),
+                        None => return Heard::Silence,
                     }
-                    Some(Ok(Frame::End)) => return report.map_or(Heard::Silence, Heard::Report),
-                    Some(Err(_)) => return Heard::Stuck("it told what is no report"),
-                    None => return Heard::Silence,
-                },
+                }
                 () = self.cancel.cancelled(), if !is_cancelled => {
                     is_cancelled = true;
-                    must_end = must_end.min(Instant::now() + LAST_WORD);
-                    // A child that has gone says so by its output.
-                    let _ = parent_end.write_all(&[CANCEL]).await;
-                    continue;
+                    left = left.min(LAST_WORD);
+                    looks.reset_after(look.min(LAST_WORD));
+                    // A child that has gone says so by its output; one that takes no word gets none.
+                    let _ = timeout(LAST_WORD, parent_end.write_all(&[CANCEL])).await;
                 }
-                () = sleep_until(silent_until.min(must_end)) => {
-                    return match (is_cancelled, must_end <= silent_until) {
-                        (true, _) => Heard::Cancelled,
-                        (false, true) => Heard::Stuck("it did not end with the time for the call"),
-                        (false, false) => Heard::Stuck("it showed no sign of life"),
-                    };
+                _ = looks.tick() => {
+                    silent += 1;
+                    left = left.saturating_sub(look);
+                    match (is_cancelled, left.is_zero(), silent >= LOOKS) {
+                        (true, true, _) | (true, _, true) => return Heard::Cancelled,
+                        (false, true, _) => return Heard::Stuck("it did not end with the time for the call"),
+                        (false, false, true) => return Heard::Stuck("it showed no sign of life"),
+                        (_, false, false) => {}
+                    }
                 }
             }
-            silent_until = Instant::now() + self.limits.stuck_after;
         }
     }
 }
@@ -240,7 +251,8 @@ async fn kill(child: &mut Child) {
 fn ended_by(status: ExitStatus) -> Option<String> {
     let signal = status.signal().map(|number| (number, Signal::try_from(number).ok()));
     match (signal, status.code()) {
-        (Some((_, Some(Signal::SIGTERM | Signal::SIGINT | Signal::SIGHUP))), _) => None,
+        // SIGKILL is the system's or a person's: what is bounded in the child itself (memory) ends it by SIGABRT.
+        (Some((_, Some(Signal::SIGTERM | Signal::SIGINT | Signal::SIGHUP | Signal::SIGKILL))), _) => None,
         (Some((_, Some(signal))), _) => Some(format!("it was ended by {signal}")),
         (Some((number, None)), _) => Some(format!("it was ended by signal {number}")),
         (None, Some(code)) => Some(format!("it ended with code {code} before it had reported")),
@@ -254,7 +266,7 @@ mod tests {
 
     #[test]
     fn whoever_was_asked_to_end_did_not_crash() {
-        for asked in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        for asked in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGKILL] {
             assert_eq!(ended_by(ExitStatus::from_raw(asked as i32)), None);
         }
         let how = |raw| ended_by(ExitStatus::from_raw(raw)).unwrap();

@@ -44,7 +44,7 @@ async fn work(options: WorkerOptions) {
 
 #[tokio::test]
 async fn a_suspect_whose_process_crashes_is_held_as_poison() {
-    for script in ["kill -ABRT $$", "kill -KILL $$", "exit 101", "exit 0"] {
+    for script in ["kill -ABRT $$", "kill -SEGV $$", "exit 101", "exit 0"] {
         let (world, id) = with_suspect().await;
         let script_that_listens = format!("head -c 8 > /dev/null; {script}");
         work(options(&world, child(&script_that_listens, &[]), NEVER)).await;
@@ -57,6 +57,16 @@ async fn a_suspect_whose_process_crashes_is_held_as_poison() {
         assert!(attempt.call_id.is_some() && attempt.upstream.as_deref() == Some("sim"), "{attempt:?}");
         assert_eq!(world.simulator.stats().calls, 0, "the parent made no call");
     }
+}
+
+#[tokio::test]
+async fn a_process_that_somebody_kills_is_no_crash_and_spends_a_try() {
+    let (world, id) = with_suspect().await;
+    work(options(&world, child("head -c 8 > /dev/null; kill -KILL $$", &[]), NEVER)).await;
+    let job = world.job(id).await;
+    assert_eq!((job.state, job.hold_reason, job.crashes), (JobState::Failed, None, 2));
+    assert!(job.tries > 0, "so there is an end to it");
+    assert_eq!(world.attempts(id).await.remove(0).outcome, Some(Outcome::Unknown));
 }
 
 #[tokio::test]
