@@ -129,6 +129,9 @@ async fn a_reset_ends_what_is_open_and_nothing_else() {
 #[tokio::test]
 async fn refused_is_refused_until_it_is_healed() {
     let mut line = Line::new().await;
+    // Who is not taken yet goes with the listener.
+    line.send(b"first").await;
+    line.hears(b"first").await;
     for _ in 0..3 {
         line.proxy.refuse().await;
         let refused = TcpStream::connect(line.proxy.address()).await;

@@ -58,6 +58,7 @@ pub fn hot() -> Vec<Act> {
             store.lease_hand_back_many(props.incarnation, &props.leases)
         }),
         act!(leases_older_than: |store, props| store.leases_older_than(props.incarnation, Duration::ZERO)),
+        act!(leases_lose: |store, props| store.leases_lose(&props.leases)),
         // One that is current and one that is late: both statements.
         act!(settle_many: |store, props| store.settle_many(&props.settlements)),
         act!(beat_connection, beat: |store, props| async {
@@ -137,7 +138,16 @@ pub fn upkeep() -> Vec<Act> {
         act!(incarnation_sleep: |store, props| store.incarnation_sleep(props.incarnation)),
         act!(incarnation_wake: |store, props| store.incarnation_wake(props.incarnation)),
         act!(incarnation_end: |store, props| store.incarnation_end(props.incarnation)),
+        act!(incarnation_end_if_unlocked: |store, props| {
+            store.incarnation_end_if_unlocked(props.incarnation)
+        }),
         act!(workers: |store, props| store.workers()),
+        act!(workers_of_host: |store, props| store.workers_of_host("nowhere")),
+        act!(orphans_expire: |store, props| store.orphans_expire()),
+        act!(lease_health: |store, props| store.lease_health(WEEK)),
+        act!(database_id: |store, props| store.database_id()),
+        act!(body_compression: |store, props| store.body_compression()),
+        act!(doorbell_is_heard: |store, props| store.doorbell_is_heard(Duration::from_secs(5))),
         act!(reap: |store, props| store.reap(ReapRequest { ttl: WEEK, expected: None })),
         act!(deadlines_end: |store, props| store.deadlines_end(10)),
         act!(partitions_ensure: |store, props| store.partitions_ensure(5)),
