@@ -7,7 +7,7 @@ ALTER TABLE sluice.incarnations ADD COLUMN IF NOT EXISTS isolates_suspects boole
 COMMENT ON COLUMN sluice.incarnations.isolates_suspects IS
     'True: it runs jobs with two crashes behind them in a child process each, so that its own death is not their doing.';
 
-CREATE FUNCTION sluice.lose_leases(p_jobs uuid[], p_leases uuid[], p_now timestamptz, p_last_crash integer)
+CREATE FUNCTION sluice.lose_leases(p_jobs uuid[], p_leases uuid[], p_now timestamptz, p_isolates boolean)
     RETURNS integer
     LANGUAGE plpgsql
     SET search_path = pg_catalog, sluice, pg_temp
@@ -18,7 +18,8 @@ BEGIN
     WITH gone AS (
         DELETE FROM sluice.running r USING unnest(p_jobs, p_leases) AS p(job, lease)
         WHERE r.job_id = p.job AND r.lease_id = p.lease
-        RETURNING r.*
+        RETURNING r.*, p_isolates AND r.crashes >= 2 AS was_isolated,
+            CASE WHEN p_isolates AND r.crashes >= 2 THEN r.refusals >= 19 ELSE r.crashes >= 2 END AS is_poison
     ), ended AS (
         INSERT INTO sluice.ledger_ended
             (job_id, lease_id, generation, lease_no, outcome, ended_at, error_class, error_message, incarnation_id,
@@ -31,23 +32,25 @@ BEGIN
         INSERT INTO sluice.ready
             (lane_id, priority, line, key, job_id, generation, lease_no, tries, crashes, refusals, hold_on_unknown,
              deadline)
-        SELECT g.lane_id, g.priority, 0, p_now, g.job_id, g.generation, g.lease_no, g.tries, g.crashes + 1,
-               g.refusals, g.hold_on_unknown, g.deadline
-        FROM gone g WHERE NOT g.hold_on_unknown AND g.crashes < p_last_crash
+        SELECT g.lane_id, g.priority, 0, p_now, g.job_id, g.generation, g.lease_no, g.tries,
+               g.crashes + (NOT g.was_isolated)::integer, g.refusals + g.was_isolated::integer, g.hold_on_unknown,
+               g.deadline
+        FROM gone g WHERE NOT g.hold_on_unknown AND NOT g.is_poison
     ), kept AS (
         INSERT INTO sluice.held
             (job_id, lane_id, priority, generation, lease_no, tries, crashes, refusals, hold_on_unknown, deadline,
              reason, held_at)
-        SELECT g.job_id, g.lane_id, g.priority, g.generation, g.lease_no, g.tries, g.crashes + 1, g.refusals,
-               g.hold_on_unknown, g.deadline,
-               CASE WHEN g.crashes >= p_last_crash THEN 'poison' ELSE 'unknown_outcome' END::sluice.hold_reason, p_now
-        FROM gone g WHERE g.hold_on_unknown OR g.crashes >= p_last_crash
+        SELECT g.job_id, g.lane_id, g.priority, g.generation, g.lease_no, g.tries,
+               g.crashes + (NOT g.was_isolated)::integer, g.refusals + g.was_isolated::integer, g.hold_on_unknown,
+               g.deadline,
+               CASE WHEN g.is_poison THEN 'poison' ELSE 'unknown_outcome' END::sluice.hold_reason, p_now
+        FROM gone g WHERE g.hold_on_unknown OR g.is_poison
     )
     SELECT count(*) INTO v_moved FROM gone;
     RETURN v_moved;
 END $$;
-COMMENT ON FUNCTION sluice.lose_leases(uuid[], uuid[], timestamptz, integer) IS
-    'Ends the named leases as lost, one crash more: back to the queue, or held where the job says so or had so many crashes before. All of them or, with an error, none. Returns how many there were.';
+COMMENT ON FUNCTION sluice.lose_leases(uuid[], uuid[], timestamptz, boolean) IS
+    'Ends the named leases as lost, one crash more: back to the queue, or held where the job says so or crashed three times. A suspect that was isolated has one refusal more instead, and is held with the twentieth. All of them or, with an error, none. Returns how many there were.';
 
 CREATE OR REPLACE FUNCTION sluice.expire_leases(p_incarnation uuid, p_limit integer) RETURNS integer
     LANGUAGE plpgsql
@@ -59,15 +62,13 @@ DECLARE
     v_jobs uuid[];
     v_leases uuid[];
     v_moved integer := 0;
-    -- Crashes behind a job with which one more holds it. The death of a worker that runs suspects apart says nothing
-    -- about those that it held; but there is an end to that, too.
-    v_last_crash integer;
+    -- The death of a worker that runs suspects apart says nothing about those that it held.
+    v_isolates boolean;
 BEGIN
     PERFORM pg_current_xact_id();
     v_now := clock_timestamp();
-    SELECT CASE WHEN i.isolates_suspects THEN 9 ELSE 2 END INTO v_last_crash
-    FROM sluice.incarnations i WHERE i.id = p_incarnation;
-    v_last_crash := coalesce(v_last_crash, 2);
+    SELECT i.isolates_suspects INTO v_isolates FROM sluice.incarnations i WHERE i.id = p_incarnation;
+    v_isolates := coalesce(v_isolates, false);
     WHILE v_moved < p_limit LOOP
         SELECT array_agg(p.job_id), array_agg(p.lease_id) INTO v_jobs, v_leases
         FROM (SELECT r.job_id, r.lease_id FROM sluice.running r
@@ -76,14 +77,14 @@ BEGIN
         EXIT WHEN v_jobs IS NULL;
         v_after := v_jobs[cardinality(v_jobs)];
         BEGIN
-            v_moved := v_moved + sluice.lose_leases(v_jobs, v_leases, v_now, v_last_crash);
+            v_moved := v_moved + sluice.lose_leases(v_jobs, v_leases, v_now, v_isolates);
         EXCEPTION WHEN integrity_constraint_violation OR data_exception THEN
             -- One of them can't be moved: by themselves, all others can. The bad one stays where it is and is seen as
             -- an expired lease that grows old; to guess what it means would be worse.
             FOR v_at IN 1 .. cardinality(v_jobs) LOOP
                 BEGIN
                     v_moved := v_moved + sluice.lose_leases(
-                        v_jobs[v_at : v_at], v_leases[v_at : v_at], v_now, v_last_crash);
+                        v_jobs[v_at : v_at], v_leases[v_at : v_at], v_now, v_isolates);
                 EXCEPTION WHEN integrity_constraint_violation OR data_exception THEN
                     NULL;
                 END;
@@ -108,7 +109,7 @@ BEGIN
     RETURN v_moved;
 END $$;
 COMMENT ON FUNCTION sluice.expire_leases(uuid, integer) IS
-    'Ends the leases of a dead incarnation, so many at most, in the order of their jobs; passes over those that somebody holds locked or that can not be moved. Outcome lost, one crash more; held at the third crash, or at the tenth where the incarnation isolated suspects. Returns how many ended.';
+    'Ends the leases of a dead incarnation, so many at most, in the order of their jobs; passes over those that somebody holds locked or that can not be moved. Outcome lost, one crash more (for a suspect that the incarnation had isolated, one refusal); held at the third crash, or the twentieth refusal. Returns how many ended.';
 
 CREATE OR REPLACE FUNCTION sluice.reap(
     p_ttl interval, p_may_mark boolean, p_expected_now timestamptz, p_expected_start timestamptz, p_limit integer)
@@ -184,4 +185,4 @@ END $$;
 COMMENT ON FUNCTION sluice.expire_orphans(integer) IS
     'Ends leases whose incarnation has no row any more, so many at most: nobody can beat for them, and no scan of the reaper finds them. Reads all leases: for once an hour.';
 
-REVOKE ALL ON FUNCTION sluice.lose_leases(uuid[], uuid[], timestamptz, integer), sluice.expire_orphans(integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION sluice.lose_leases(uuid[], uuid[], timestamptz, boolean), sluice.expire_orphans(integer) FROM PUBLIC;

@@ -109,7 +109,7 @@ impl Store {
         let ids: Vec<_> = leases.iter().map(|(_, lease)| lease.as_uuid()).collect();
         let lost = sqlx::query_scalar!(
             r#"-- lease_lose_many
-            SELECT sluice.lose_leases($1, $2, sluice.submit_clock(), 9) AS "lost!""#,
+            SELECT sluice.lose_leases($1, $2, sluice.submit_clock(), true) AS "lost!""#,
             &jobs,
             &ids,
         )

@@ -102,14 +102,16 @@ async fn a_job_whose_workers_crash_three_times_is_poison() {
 async fn a_suspect_that_was_isolated_is_not_held_for_the_death_of_its_worker() {
     let f = Fixture::new().await;
     let id = f.submit(&job().build()).await;
-    for crash in 0..10 {
-        assert_eq!(f.state(id).await, JobState::Queued, "after {crash} crashes");
+    for lost in 0..22 {
+        assert_eq!(f.state(id).await, JobState::Queued, "after {lost} leases");
         let worker = f.isolating_incarnation().await;
-        assert_eq!(f.lease_one(worker).await.crashes, crash);
+        let leased = f.lease_one(worker).await;
+        assert_eq!((leased.crashes, leased.refusals), (lost.min(2), lost - lost.min(2)));
         f.store.incarnation_end(worker).await.unwrap();
     }
     let view = f.store.job(&f.tenant, id, Bodies::LeftOut).await.unwrap().unwrap();
-    assert_eq!((view.state, view.hold_reason), (JobState::Held, Some(HoldReason::Poison)));
+    assert_eq!((view.state, view.hold_reason), (JobState::Held, Some(HoldReason::Poison)), "there is an end");
+    assert_eq!(view.crashes, 2);
 }
 
 #[tokio::test]
