@@ -2,11 +2,6 @@
 -- that died with the others, and not a clock that was set back. And a pause of the server in the middle of a scan makes
 -- no worker look dead: age is measured at the one moment that was compared with the caller's clock.
 
--- As in the change that has workers run suspects apart; without that, no worker does.
-ALTER TABLE sluice.incarnations ADD COLUMN IF NOT EXISTS isolates_suspects boolean NOT NULL DEFAULT false;
-COMMENT ON COLUMN sluice.incarnations.isolates_suspects IS
-    'True: it runs jobs with two crashes behind them in a child process each, so that its own death is not their doing.';
-
 CREATE FUNCTION sluice.lose_leases(p_jobs uuid[], p_leases uuid[], p_now timestamptz, p_isolates boolean)
     RETURNS integer
     LANGUAGE plpgsql

@@ -8,13 +8,13 @@
 //! What is bounded, and by whom:
 //!
 //! - *time*: the call by its own clocks, in the child; the child by the parent, which kills it when it shows no sign of
-//!   life for twice the TTL of a lease, or is not done that long after the call's last clock;
+//!   life at eight looks within twice the TTL of a lease, or is not done that long after the call's last clock;
 //! - *memory*: the child limits its own address space before it reads anything;
 //! - *output*: the parent reads no longer piece than an answer can be, and kills whoever tells one;
 //! - *number*: so many children at once; other suspects go back for a few seconds, so that slots are left for others.
 //!
-//! A child that ends before its report is a crash, whatever ended it, but for a signal that asks politely: a service
-//! manager may send that to every process of a service. Its call may have been sent, and the ledger says `lost`. A child
+//! A child that ends before its report is a crash, whatever ended it, but for a signal that asks politely (a service
+//! manager may send that to every process of a service) and for SIGKILL, which no fault of its own brings. Its call may have been sent, and the ledger says `lost`. A child
 //! whose parent dies sees the end of its standard input and ends at once; the parent-death signal of Linux would come at
 //! the death of the *thread* that started the child, which is none of our business.
 

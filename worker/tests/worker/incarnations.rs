@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sluice_domain::{JobState, Outcome, PairFloors, QueueName};
+use sluice_domain::{JobState, OnUnknown, Outcome, PairFloors, QueueName};
 use sluice_store::Grant;
 use sluice_testkit::{job, wait_until};
 use sluice_worker::Worker;
@@ -68,5 +68,38 @@ async fn a_lease_whose_answer_never_arrived_is_given_back() {
     let done = world.until_state(id, JobState::Succeeded).await;
     assert_eq!((done.tries, done.crashes), (1, 0));
     assert_eq!(world.outcomes(id).await, [Some(Outcome::NotSent), Some(Outcome::Succeeded)]);
+    handle.drain().await;
+}
+
+#[tokio::test]
+async fn a_call_whose_end_a_fail_over_took_is_never_given_back_as_not_sent() {
+    let world = World::new().await;
+    let mut options = world.options();
+    options.timing.lease_ttl = Duration::from_secs(1);
+    let handle = Worker::start(options).await.unwrap();
+    let retried = world.submit(job().build()).await;
+    world.until_state(retried, JobState::Succeeded).await;
+    wait_until("its end to be acknowledged", SOON, async || handle.in_flight() == 0).await;
+    world.take_end_back(handle.incarnation_id()).await;
+    let done = world.until_state(retried, JobState::Succeeded).await;
+    assert_eq!((done.crashes, done.tries), (1, 1));
+    assert_eq!(world.outcomes(retried).await, [Some(Outcome::Lost), Some(Outcome::Succeeded)]);
+    assert_eq!(world.simulator.calls().len(), 2, "repeated, and the ledger says that it may have been");
+    handle.drain().await;
+}
+
+#[tokio::test]
+async fn a_call_whose_end_a_fail_over_took_is_not_repeated_where_the_job_says_hold() {
+    let world = World::new().await;
+    let mut options = world.options();
+    options.timing.lease_ttl = Duration::from_secs(1);
+    let handle = Worker::start(options).await.unwrap();
+    let id = world.submit(job().on_unknown(OnUnknown::Hold).build()).await;
+    world.until_state(id, JobState::Succeeded).await;
+    wait_until("its end to be acknowledged", SOON, async || handle.in_flight() == 0).await;
+    world.take_end_back(handle.incarnation_id()).await;
+    world.until_state(id, JobState::Held).await;
+    assert_eq!(world.outcomes(id).await, [Some(Outcome::Lost)]);
+    assert_eq!(world.simulator.calls().len(), 1);
     handle.drain().await;
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use sluice_config::Configuration;
-use sluice_domain::{AttemptRecord, JobId, JobState, JobView, NewJob, Outcome, TenantName};
+use sluice_domain::{AttemptRecord, IncarnationId, JobId, JobState, JobView, NewJob, Outcome, TenantName};
 use sluice_simulator::{SimulatorConfig, SimulatorHandle};
 use sluice_store::{Bodies, Store, StoreOptions};
 use sluice_telemetry::MetricsRegistry;
@@ -135,6 +135,24 @@ queues:
     }
 
     /// Waits until so many calls are under way at the simulator.
+    /// As if an older standby had taken over: the end of the job is gone, and its lease runs again.
+    pub async fn take_end_back(&self, incarnation: IncarnationId) {
+        let database = self.database.as_ref().expect("a database of its own");
+        sqlx::query(
+            "WITH gone AS (DELETE FROM sluice.done RETURNING *)
+             INSERT INTO sluice.running
+                 (job_id, lease_id, incarnation_id, lane_id, leased_at, generation, lease_no, priority, tries, crashes,
+                  refusals, hold_on_unknown)
+             SELECT g.job_id, g.lease_id, $1, j.lane_id, g.begun_at, g.generation, g.lease_no, j.priority, 0, 0, 0,
+                    j.hold_on_unknown
+             FROM gone g JOIN sluice.jobs j ON j.id = g.job_id",
+        )
+        .bind(incarnation.as_uuid())
+        .execute(database.pool())
+        .await
+        .unwrap();
+    }
+
     pub async fn until_running(&self, calls: u64) {
         wait_until("the calls to be under way", SOON, async || self.simulator.stats().running == calls).await;
     }

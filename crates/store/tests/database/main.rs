@@ -8,6 +8,7 @@ mod edges;
 mod expiry;
 mod fixture;
 mod lease;
+mod migrating;
 mod partitions;
 mod plans;
 mod random_input;

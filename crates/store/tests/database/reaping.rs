@@ -233,3 +233,30 @@ async fn health_counts_beats_overdue_leases_and_held_jobs() {
     assert!((44..60).contains(&health.overdue_age.as_secs()), "{health:?}");
     assert_eq!(health.held, [(sluice_domain::HoldReason::UnknownOutcome, 1)]);
 }
+
+#[tokio::test]
+async fn beats_that_came_while_a_scan_waited_for_its_table_lie_not_ahead() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    let ttl = Duration::from_secs(1);
+    let mut holder = f.database.pool().begin().await.unwrap();
+    let seen = f.store.reap(ReapRequest { ttl, expected: None }).await.unwrap();
+    sqlx::query("LOCK TABLE sluice.incarnations IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut *holder)
+        .await
+        .unwrap();
+    let expected = Some((seen.database_now, seen.postmaster_start));
+    let store = f.store.clone();
+    let scan = tokio::spawn(async move { store.reap(ReapRequest { ttl, expected }).await.unwrap() });
+    let waits =
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%sluice.reap%'";
+    while sqlx::query_scalar::<_, i64>(waits).fetch_one(&mut *holder).await.unwrap() == 0 {
+        sqlx::query("SELECT pg_stat_clear_snapshot()").execute(&mut *holder).await.unwrap();
+    }
+    // Longer than half a TTL, after the scan has read its clock.
+    sqlx::query("SELECT pg_sleep(0.8)").execute(&mut *holder).await.unwrap();
+    let beat = "UPDATE sluice.incarnations SET beat_at = clock_timestamp() WHERE id = $1";
+    sqlx::query(beat).bind(worker.as_uuid()).execute(&mut *holder).await.unwrap();
+    holder.commit().await.unwrap();
+    assert_eq!(scan.await.unwrap().marked, 0);
+}

@@ -320,3 +320,23 @@ async fn a_repeated_word_is_recognised_whatever_it_made_of_the_job() {
         assert_eq!((f.state(id).await, f.count("attempts_ended").await), (state, 1), "{outcome:?}");
     }
 }
+
+#[tokio::test]
+async fn a_row_that_somebody_holds_is_not_waited_for_long_and_holds_up_no_other() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    f.store.submit_many(&job().times(2)).await.unwrap();
+    let leased = f.lease(worker, 2).await;
+    let mut holder = f.database.pool().begin().await.unwrap();
+    sqlx::query("SELECT FROM sluice.running WHERE job_id = $1 FOR UPDATE")
+        .bind(leased[0].job_id.as_uuid())
+        .execute(&mut *holder)
+        .await
+        .unwrap();
+    let settlements: Vec<_> = leased.iter().map(|leased| success(worker, leased, b"{}")).collect();
+    let error = f.store.settle_many(&settlements).await.unwrap_err();
+    assert_eq!(error.sql_state().as_deref(), Some("55P03"), "{error}");
+    assert_eq!(f.store.settle_many(&settlements[1..]).await.unwrap(), [SettleVerdict::Settled]);
+    holder.rollback().await.unwrap();
+    assert_eq!(f.store.settle_many(&settlements[..1]).await.unwrap(), [SettleVerdict::Settled]);
+}
