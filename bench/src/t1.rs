@@ -1,11 +1,12 @@
-//! T1: how soon an idle system takes up a job: from the submit to the arrival of its call at the upstream.
+//! T1: how soon an idle system takes up a job: from the submit to the start of its attempt, and to the arrival of its
+//! call at the upstream.
 //!
 //! Jobs come one at a time, each some tens of milliseconds after the one before has ended, so that the worker sleeps.
 //! `submit=sql` submits over `sluice.submit` on a connection of its own, which rings its doorbell itself; `submit=rest`
-//! over a `sluice scheduler`. Both begin with the first byte sent and end where the simulator's ledger says that the
-//! call had arrived, which is a little after the attempt has started: the sending is part of the figure. Worker,
-//! scheduler and simulator are processes of their own; all read the same clock. *Peers* enqueue over SQL and end where
-//! their handler begins.
+//! over a `sluice scheduler`. Both begin with the first byte sent. The attempt starts where the worker's log says so,
+//! which is the first line of what handles a leased job; the call has arrived where the simulator's ledger says so.
+//! Worker, scheduler and simulator are processes of their own; all read the same clock. *Peers* enqueue over SQL and end
+//! where their handler begins.
 
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ use crate::{
 
 const START_P50_MS: Metric = Metric::new("start_p50_ms", "ms");
 const START_P99_MS: Metric = Metric::new("start_p99_ms", "ms");
+const ARRIVAL_P50_MS: Metric = Metric::new("arrival_p50_ms", "ms");
+const ARRIVAL_P99_MS: Metric = Metric::new("arrival_p99_ms", "ms");
 const SQL: &str = "submit=sql";
 const REST: &str = "submit=rest";
 /// Jobs before it counts: connections, plans and caches are warm then.
@@ -47,11 +50,16 @@ pub async fn run(bench: &Bench) -> Result<()> {
     let server = Server::start().await?;
     for run in 1..=bench.runs {
         for door in [SQL, REST] {
-            let started = sluice(&server, door, jobs).await?;
-            let (p50, p99) = (started.percentile_ms(50.0), started.percentile_ms(99.0));
-            progress!("T1 run {run}: sluice, {door}: p50 {p50:.2} ms, p99 {p99:.2} ms");
-            sheet.note(SLUICE, door, START_P50_MS, p50);
-            sheet.note(SLUICE, door, START_P99_MS, p99);
+            let taken_up = sluice(&server, door, jobs).await?;
+            for (what, took, [p50_ms, p99_ms]) in [
+                ("start", &taken_up.starts, [START_P50_MS, START_P99_MS]),
+                ("arrival", &taken_up.arrivals, [ARRIVAL_P50_MS, ARRIVAL_P99_MS]),
+            ] {
+                let (p50, p99) = (took.percentile_ms(50.0), took.percentile_ms(99.0));
+                progress!("T1 run {run}: sluice, {door}: {what} p50 {p50:.2} ms, p99 {p99:.2} ms");
+                sheet.note(SLUICE, door, p50_ms, p50);
+                sheet.note(SLUICE, door, p99_ms, p99);
+            }
         }
         for peer in bench.peers() {
             ask(&server, &peer, jobs, &mut sheet).await?;
@@ -96,7 +104,8 @@ impl World {
         let file = configuration.to_str().context("a folder's name is no text")?;
         let url = [("DATABASE_URL", database.url())];
         Sluice::run(folder.path(), &["apply", "-f", file], &url).await?;
-        let worker = Sluice::start("worker", folder.path(), &["worker"], &url)?;
+        let [level, format] = [("SLUICE_LOG", "info,sluice_worker::attempt=debug"), ("SLUICE_LOG_FORMAT", "json")];
+        let worker = Sluice::start("worker", folder.path(), &["worker"], &[url[0], level, format])?;
         Ok(Self { folder, database, simulator, worker })
     }
 
@@ -115,7 +124,6 @@ impl World {
     }
 
     async fn stop(mut self) -> Result<()> {
-        self.worker.stop().await?;
         self.simulator.stop().await?;
         self.database.remove().await
     }
@@ -156,24 +164,59 @@ impl Door {
     }
 }
 
-async fn sluice(server: &Server, door: &str, jobs: u64) -> Result<Latencies> {
-    let world = World::start(server).await?;
+/// How long after its submit each job was taken up.
+#[derive(Default)]
+struct TakenUp {
+    starts: Latencies,
+    arrivals: Latencies,
+}
+
+async fn sluice(server: &Server, door: &str, jobs: u64) -> Result<TakenUp> {
+    let mut world = World::start(server).await?;
     let mut door = world.door(door).await?;
     let mut ledger = Ledger::open(&world.simulator).await?;
-    let mut started = Latencies::default();
+    let (mut submits, mut taken_up) = (Vec::new(), TakenUp::default());
     for number in 1..=WARM_UP + jobs {
         let submitted_at = door.submit().await?;
+        submits.push(submitted_at);
         let arrived = timeout(PATIENCE, ledger.arrival(number)).await;
         let arrived_at = arrived.with_context(|| format!("job {number} did not start"))??;
-        let took = (arrived_at - submitted_at).to_std().context("a call that came before its job")?;
         if number > WARM_UP {
-            started.note(took);
+            taken_up.arrivals.note(since(submitted_at, arrived_at)?);
         }
         sleep(PAUSE + Duration::from_millis(number * 7 % MORE_PAUSE_MS)).await;
     }
     door.stop().await?;
+    // Its log is complete when it has ended.
+    world.worker.stop().await?;
+    let starts = attempts_begun(&world.worker.log())?;
+    ensure!(starts.len() == submits.len(), "{} attempts of {} jobs began", starts.len(), submits.len());
+    for (submitted_at, started_at) in submits.into_iter().zip(starts).skip(WARM_UP as usize) {
+        taken_up.starts.note(since(submitted_at, started_at)?);
+    }
     world.stop().await?;
-    Ok(started)
+    Ok(taken_up)
+}
+
+fn since(submitted_at: DateTime<Utc>, at: DateTime<Utc>) -> Result<Duration> {
+    (at - submitted_at).to_std().context("a job that was taken up before its submit")
+}
+
+/// When attempts began, by the log of a worker.
+fn attempts_begun(log: &str) -> Result<Vec<DateTime<Utc>>> {
+    #[derive(Deserialize)]
+    struct Line {
+        time: DateTime<Utc>,
+        message: String,
+    }
+    let mut begun = Vec::new();
+    for line in log.lines() {
+        let line: Line = serde_json::from_str(line).with_context(|| format!("read a line of the log: {line}"))?;
+        if line.message == "an attempt begins" {
+            begun.push(line.time);
+        }
+    }
+    Ok(begun)
 }
 
 /// What the simulator has received.

@@ -28,6 +28,7 @@ use crate::{
 /// Works one lease, which has a slot.
 pub(crate) async fn run(core: Arc<Core>, mut lease: Lease) {
     let span = begin_span(&lease.job);
+    tracing::debug!(parent: &span, "an attempt begins");
     let stop = Arc::clone(&lease.stop);
     let attempt = stop.polls.count(perform(&core, &mut lease, &span));
     let settlement = AssertUnwindSafe(attempt).catch_unwind().await;

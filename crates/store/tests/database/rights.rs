@@ -82,11 +82,11 @@ async fn nobody_else_may_execute_anything() {
 }
 
 #[tokio::test]
-async fn every_function_pins_a_search_path_that_ends_in_pg_temp() {
+async fn every_function_pins_a_search_path_that_ends_in_pg_temp_or_was_bound_when_it_was_made() {
     let f = Fixture::new().await;
     let rows = sqlx::query(
         "SELECT p.oid::regprocedure::text, coalesce(array_to_string(p.proconfig, ' | '), '') FROM pg_proc p
-         WHERE p.pronamespace = 'sluice'::regnamespace",
+         WHERE p.pronamespace = 'sluice'::regnamespace AND p.prosqlbody IS NULL",
     )
     .fetch_all(f.database.pool())
     .await
