@@ -4,6 +4,7 @@
 //! what it measures and against what. Nothing of the product uses this crate.
 
 pub mod arguments;
+pub mod b1;
 pub mod c1;
 pub mod e1;
 pub mod l1;

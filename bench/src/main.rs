@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::Parser as _;
 use sluice_bench::{
     arguments::Arguments,
-    c1, e1, l1, l2, l3a, l3b, m1, progress,
+    b1, c1, e1, l1, l2, l3a, l3b, m1, progress,
     rig::{Bench, Report},
     s1, s2, t1, w1,
 };
@@ -31,6 +31,7 @@ const BENCHMARKS: &[Benchmark] = &[
     Benchmark { id: "L3a", measures: "a snapshot held, steady load", run: |bench| Box::pin(l3a::run(bench)) },
     Benchmark { id: "L3b", measures: "a snapshot held, full speed", run: |bench| Box::pin(l3b::run(bench)) },
     Benchmark { id: "W1", measures: "WAL, dead rows, idle queries", run: |bench| Box::pin(w1::run(bench)) },
+    Benchmark { id: "B1", measures: "the size of bodies and answers", run: |bench| Box::pin(b1::run(bench)) },
     Benchmark { id: "C1", measures: "everybody at once", run: |bench| Box::pin(c1::run(bench)) },
 ];
 

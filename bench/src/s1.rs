@@ -58,6 +58,11 @@ async fn sluice(server: &Server, jobs: usize) -> Result<f64> {
 
 /// Submits so many jobs over one connection; says how many a second.
 pub async fn submit(database: &Database, jobs: usize) -> Result<f64> {
+    submit_sized(database, jobs, payload::BODY_BYTES).await
+}
+
+/// As [`submit`], with bodies of so many bytes.
+pub async fn submit_sized(database: &Database, jobs: usize, body_bytes: usize) -> Result<f64> {
     let store = database.store(1).await?;
     let (sender, mut batches) = mpsc::channel(4);
     let begun = Instant::now();
@@ -65,7 +70,7 @@ pub async fn submit(database: &Database, jobs: usize) -> Result<f64> {
         let mut left = jobs;
         while left > 0 {
             let count = left.min(MAX_SUBMIT_BATCH);
-            if sender.blocking_send(payload::jobs(count)).is_err() {
+            if sender.blocking_send(payload::jobs_of(count, body_bytes)).is_err() {
                 return;
             }
             left -= count;

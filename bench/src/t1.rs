@@ -104,7 +104,8 @@ impl World {
         let file = configuration.to_str().context("a folder's name is no text")?;
         let url = [("DATABASE_URL", database.url())];
         Sluice::run(folder.path(), &["apply", "-f", file], &url).await?;
-        let [level, format] = [("SLUICE_LOG", "info,sluice_worker::attempt=debug"), ("SLUICE_LOG_FORMAT", "json")];
+        let [level, format] =
+            [("SLUICE_LOG", "info,sluice_worker::attempt=debug"), ("SLUICE_LOG_FORMAT", "json")];
         let worker = Sluice::start("worker", folder.path(), &["worker"], &[url[0], level, format])?;
         Ok(Self { folder, database, simulator, worker })
     }
@@ -211,7 +212,8 @@ fn attempts_begun(log: &str) -> Result<Vec<DateTime<Utc>>> {
     }
     let mut begun = Vec::new();
     for line in log.lines() {
-        let line: Line = serde_json::from_str(line).with_context(|| format!("read a line of the log: {line}"))?;
+        let line: Line =
+            serde_json::from_str(line).with_context(|| format!("read a line of the log: {line}"))?;
         if line.message == "an attempt begins" {
             begun.push(line.time);
         }

@@ -71,7 +71,8 @@ async fn cost(server: &Server, jobs: u64, sheet: &mut Sheet) -> Result<()> {
     database.remove().await
 }
 
-async fn wal_position(database: &Database) -> Result<i64> {
+/// How far the write-ahead log has come, in bytes.
+pub async fn wal_position(database: &Database) -> Result<i64> {
     database.number("SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint").await
 }
 

@@ -21,7 +21,7 @@ use sluice_store::{NewIncarnation, Store};
 use tokio::sync::{Mutex, mpsc};
 
 use self::{leasing::Leasing, settling::settle};
-use super::{Database, Latencies};
+use super::{Database, Latencies, payload};
 
 pub use same_sql::same_sql;
 
@@ -63,6 +63,8 @@ struct Worker {
     store: Store,
     incarnation: IncarnationId,
     leasing: Arc<Mutex<Leasing>>,
+    /// What every job is answered with.
+    answer: Arc<[u8]>,
 }
 
 /// What the workers of a run share.
@@ -85,9 +87,17 @@ impl Workers {
             let store = database.store(WRITERS as u32 + 1).await?;
             let incarnation = start_incarnation(&store, number).await?;
             let leasing = Arc::new(Mutex::new(Leasing::new(store.clone(), incarnation)));
-            workers.push(Worker { store, incarnation, leasing });
+            workers.push(Worker { store, incarnation, leasing, answer: payload::answer().into() });
         }
         Ok(Self { workers })
+    }
+
+    /// Lets them answer with so many bytes.
+    pub fn answering(mut self, bytes: usize) -> Self {
+        for worker in &mut self.workers {
+            worker.answer = payload::answer_of(bytes).into();
+        }
+        self
     }
 
     /// Leases and settles exactly so many jobs; they must be there, or be submitted meanwhile.
@@ -199,12 +209,15 @@ async fn start_incarnation(store: &Store, number: usize) -> Result<IncarnationId
 
 /// One worker: a loop that leases, and writers.
 async fn work(worker: Worker, shared: Arc<Shared>) -> Result<()> {
-    let Worker { store, incarnation, leasing } = worker;
+    let Worker { store, incarnation, leasing, answer } = worker;
     // About one lease waits while two groups are written: what the product fetches ahead.
     let (sender, receiver) = mpsc::channel(LEASE_BATCH as usize / SETTLE_GROUP);
     let receiver = Arc::new(Mutex::new(receiver));
     let writers: Vec<_> = (0..WRITERS)
-        .map(|_| tokio::spawn(settle(store.clone(), incarnation, Arc::clone(&shared), Arc::clone(&receiver))))
+        .map(|_| {
+            let (shared, receiver) = (Arc::clone(&shared), Arc::clone(&receiver));
+            tokio::spawn(settle(store.clone(), incarnation, Arc::clone(&answer), shared, receiver))
+        })
         .collect();
     // Only the writers may keep it open: where both have failed, nobody is waited for.
     drop(receiver);

@@ -16,14 +16,14 @@ use tokio::sync::{Mutex, mpsc};
 use super::Shared;
 use crate::rig::payload;
 
-/// Settles group after group, each job with a success, until no more come.
+/// Settles group after group, each job with this answer, until no more come.
 pub(super) async fn settle(
     store: Store,
     incarnation: IncarnationId,
+    answer: Arc<[u8]>,
     shared: Arc<Shared>,
     receiver: Arc<Mutex<mpsc::Receiver<Vec<LeasedJob>>>>,
 ) -> Result<()> {
-    let answer = payload::answer();
     loop {
         let Some(group) = receiver.lock().await.recv().await else { return Ok(()) };
         let settlements: Vec<Settlement> =
