@@ -5,8 +5,8 @@ use thiserror::Error;
 /// A statement failed.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// The database can't be reached, or no connection was free in time. Nothing is known of the statement if it was
-    /// under way.
+    /// The database can't be reached, no connection was free in time, or it can't write at all for now. Nothing is known of
+    /// the statement if it was under way.
     #[error("reach the database")]
     Unavailable(#[source] sqlx::Error),
     /// The database refused or broke off the statement.
@@ -66,10 +66,7 @@ impl From<sqlx::Error> for StoreError {
         if let sqlx::Error::Database(database) = &source {
             return match database.code().as_deref() {
                 Some("SL001") => Self::IncarnationDead,
-                // 08: connection; 53300: too many connections; 57P0x: shutting down, crashed, starting up.
-                Some(code) if code.starts_with("08") || code == "53300" || code.starts_with("57P0") => {
-                    Self::Unavailable(source)
-                }
+                Some(code) if is_of_an_outage(code) => Self::Unavailable(source),
                 _ => Self::Statement(source),
             };
         }
@@ -84,4 +81,13 @@ impl From<sqlx::Error> for StoreError {
             _ => Self::Statement(source),
         }
     }
+}
+
+/// Whether it is the database that can't, whoever asks, until somebody does something about it.
+fn is_of_an_outage(state: &str) -> bool {
+    // 08: connection; 57P0x: shutting down, crashed, starting up.
+    state.starts_with("08")
+        || state.starts_with("57P0")
+        // Too many connections; disk full; the disk fails; read-only, as a standby whose primary is gone.
+        || ["53300", "53100", "58030", "25006"].contains(&state)
 }

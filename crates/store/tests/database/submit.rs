@@ -4,8 +4,9 @@ use std::collections::HashSet;
 
 use chrono::TimeZone;
 use sluice_domain::{Conflict, NewJob, OnUnknown, SubmitOutcome};
-use sluice_store::Bodies;
+use sluice_store::{Bodies, Store, StoreOptions};
 use sluice_testkit::job;
+use sqlx::AssertSqlSafe;
 
 use crate::fixture::Fixture;
 
@@ -173,4 +174,15 @@ async fn many_jobs_are_stored_as_each_of_them_alone() {
     assert_eq!(outcomes, created);
     let (alone, together) = (stored(&f, "alone").await, stored(&f, "together").await);
     assert_eq!((alone.len(), &alone), (120, &together));
+}
+
+#[tokio::test]
+async fn a_database_that_only_reads_is_away_for_whoever_writes() {
+    let f = Fixture::new().await;
+    let switch = format!("ALTER DATABASE {} SET default_transaction_read_only = on", f.database.name());
+    sqlx::query(AssertSqlSafe(switch)).execute(f.database.pool()).await.unwrap();
+    let store = Store::connect(&StoreOptions::new(f.database.url())).await.unwrap();
+    let error = store.submit(&job().build()).await.unwrap_err();
+    assert!(error.is_unavailable(), "{error:?}");
+    assert!(store.database_now().await.is_ok());
 }
