@@ -304,7 +304,8 @@ BEGIN
     RETURN v_id;
 END $$;
 
--- One statement picks from both lines, and whether the incarnation lives is seen with the grants.
+-- One statement picks from both lines, and whether the incarnation lives is seen with the grants. Fresh jobs are leased
+-- whatever the clock says; where it was set back by an hour, those that waited would else wait for an hour more.
 CREATE OR REPLACE FUNCTION sluice.lease(
     p_incarnation uuid, p_lanes bigint[], p_priorities smallint[], p_limits integer[],
     p_returned_floors timestamptz[], p_fresh_floors timestamptz[], p_lease_ids uuid[])
@@ -358,7 +359,10 @@ BEGIN
                     WHERE r.lane_id = v_grant.lane AND r.priority = v_grant.priority AND r.line = l.ordinal - 1
                       -- A floor that lies ahead of the clock comes from before the clock was set back.
                       AND r.key >= CASE WHEN l.floor <= v_now THEN l.floor ELSE '-infinity' END
-                      AND r.key <= v_now AND (r.deadline IS NULL OR r.deadline > v_now)
+                      -- What was scheduled or came back waits for its time. What is fresh never does: a key ahead of
+                      -- the clock was given before the clock was set back.
+                      AND r.key <= CASE WHEN l.ordinal = 1 THEN v_now ELSE 'infinity' END
+                      AND (r.deadline IS NULL OR r.deadline > v_now)
                     ORDER BY r.key
                     LIMIT least(v_want, c_most)
                     FOR UPDATE SKIP LOCKED) picked

@@ -104,7 +104,9 @@ impl Store {
                 .map_err(|error| StoreError::UnknownValue(error.to_string()))?;
             let lowest = LowestKeys { returned: row.returned_key, fresh: row.fresh_key };
             look.lowest.push((lane_id, priority, lowest));
-            let first = [lowest.returned, lowest.fresh].into_iter().flatten().min();
+            // What is fresh can run: a key ahead of the clock was given before the clock was set back.
+            let fresh = lowest.fresh.map(|key| key.min(read_at));
+            let first = [lowest.returned, fresh].into_iter().flatten().min();
             if let Some(first) = first.filter(|_| row.is_open) {
                 look.entries.push(BoardEntry {
                     lane_id,

@@ -217,3 +217,22 @@ async fn a_submit_under_way_is_told_from_one_that_has_ended() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_fresh_job_does_not_wait_for_a_clock_that_was_set_back() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    let id = f.submit(&job().build()).await;
+    // As if the clock had been set back by an hour since.
+    sqlx::query("UPDATE sluice.ready SET key = key + interval '1 hour'")
+        .execute(f.database.pool())
+        .await
+        .unwrap();
+    let board = f.store.board(None, None).await.unwrap();
+    assert_eq!(
+        board.iter().map(|entry| (entry.age, entry.due_in)).collect::<Vec<_>>(),
+        [(Some(Duration::ZERO), None)]
+    );
+    let leased: Vec<_> = f.lease(worker, 1).await.into_iter().map(|leased| leased.job_id).collect();
+    assert_eq!(leased, [id]);
+}
