@@ -8,7 +8,7 @@ use sluice_simulator::{Ended, read_ledger};
 use sqlx::{PgPool, Row};
 use uuid::Uuid;
 
-use crate::history::{Attempt, Call, CallEnd, LateAnswer, Place};
+use crate::history::{Attempt, Call, CallEnd, LateAnswer, Place, Standing};
 
 /// Where every job stands: one row for each place, so that a job in two places shows.
 pub async fn places(pool: &PgPool) -> Result<Vec<Place>> {
@@ -81,6 +81,18 @@ pub async fn late_answers(pool: &PgPool) -> Result<Vec<LateAnswer>> {
             })
         })
         .collect()
+}
+
+/// All that a server holds, as a fail-over may lose it.
+pub async fn standing(pool: &PgPool) -> Result<Standing> {
+    let keys: Vec<(Uuid, String)> =
+        sqlx::query_as("SELECT job_id, key FROM sluice.idempotency_keys").fetch_all(pool).await?;
+    Ok(Standing {
+        keys: keys.into_iter().map(|(job, key)| (JobId::from_uuid(job), key)).collect(),
+        places: places(pool).await?,
+        attempts: attempts(pool).await?,
+        late: late_answers(pool).await?,
+    })
 }
 
 /// All lives of the worker of that name.

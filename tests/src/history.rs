@@ -6,6 +6,7 @@
 //! with histories that were corrupted on purpose. The types are here, the rules in `check`.
 
 mod check;
+mod taken_back;
 #[cfg(test)]
 mod tests;
 
@@ -14,7 +15,10 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 use sluice_domain::{IncarnationId, JobId, JobState, LeaseId, Outcome};
 
-pub use self::check::{Figures, check, figures};
+pub use self::{
+    check::{Figures, check, figures},
+    taken_back::{Standing, TakenBack},
+};
 
 /// What is to become of a job whose call may have been paid for without an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -129,6 +133,8 @@ pub struct History {
     pub killed: BTreeSet<IncarnationId>,
     /// What the upstream received, in order of arrival.
     pub calls: Vec<Call>,
+    /// What a fail-over lost.
+    pub taken_back: TakenBack,
 }
 
 /// A broken invariant.
@@ -138,6 +144,8 @@ pub enum Violation {
     Lost(JobId),
     /// I1: there, but neither ended nor held when all should have come to rest.
     NotEnded(JobId),
+    /// I1: one id for two jobs: two clients were told it, or a fail-over had taken the first one back.
+    IdTwice(JobId),
     /// I2: a lease id was given out twice.
     LeaseIdTwice(String),
     /// I2: two leases of a job have one number.

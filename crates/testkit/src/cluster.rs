@@ -1,10 +1,20 @@
 //! A whole server for one test, to be killed, paused and started again.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
-use nix::sys::signal::Signal;
-use sluice_cluster::{ClusterOptions, Durability, PrivatePostgres, ServerSource, find_programs};
+use nix::{
+    sys::signal::{self, Signal},
+    unistd::Pid,
+};
+use sluice_cluster::{
+    ClusterError, ClusterOptions, Durability, PrivatePostgres, ServerSource, find_programs,
+};
 use sqlx::{Connection, PgConnection};
 
 use crate::{processes, signals::wait_until, template::MIGRATIONS, watchdog::Watchdog};
@@ -81,8 +91,29 @@ impl TestCluster {
     ///
     /// When it does not start; the message says why.
     pub async fn start_again(&self) {
-        let started = self.postgres().ensure_running().await;
+        let started = self.try_start_again().await;
         started.unwrap_or_else(|error| panic!("the server does not start again: {error}"));
+    }
+
+    /// As [`Self::start_again`], for a server that may not be able to: whoever supervises it tries again.
+    pub async fn try_start_again(&self) -> Result<(), ClusterError> {
+        self.postgres().ensure_running().await
+    }
+
+    /// Stops it in order: sessions are ended, everything is written.
+    pub async fn stop(&self) {
+        let Some(pid) = self.postmaster_pid() else { return };
+        // To the main process alone, which sees to its children; one that has gone meanwhile is stopped, too.
+        let _ = signal::kill(Pid::from_raw(pid), Signal::SIGINT);
+        wait_until("the server to stop", Duration::from_secs(30), async || {
+            self.postmaster_pid() != Some(pid)
+        })
+        .await;
+    }
+
+    /// What the server has said so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
     /// Stops all its processes without ending them: connections hang.
@@ -101,11 +132,30 @@ impl TestCluster {
         }
     }
 
+    pub(crate) fn log_path(&self) -> PathBuf {
+        self.postgres().log_path()
+    }
+
+    /// Where everything of it lies; the server's account can pass through.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     fn postgres(&self) -> &PrivatePostgres {
         self.postgres.as_ref().expect("it is taken only when the value is dropped")
     }
 
     async fn try_start(durability: Durability, settings: &[(&str, &str)]) -> Result<Self> {
+        let mut cluster = Self::prepare()?;
+        let postgres = cluster.open(durability, settings).await?;
+        let mut connection = PgConnection::connect(postgres.url()).await?;
+        MIGRATIONS.run(&mut connection).await.context("apply the migrations")?;
+        connection.close().await?;
+        Ok(cluster)
+    }
+
+    /// A folder for a server, and who cleans up after it; no server yet.
+    pub(crate) fn prepare() -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("sluice-cluster-")
             // The server's account must reach it, which for root is another one.
@@ -115,18 +165,22 @@ impl TestCluster {
             .keep();
         // Before the server, so that nothing is left behind however this ends.
         let watchdog = Watchdog::kill_own(&folder, &folder.join("postgres").join("data"))?;
-        let mut options = ClusterOptions::new(&folder);
+        Ok(Self { postgres: None, folder, watchdog })
+    }
+
+    /// Starts a server on what lies in the folder, or on new data.
+    pub(crate) async fn open(
+        &mut self,
+        durability: Durability,
+        settings: &[(&str, &str)],
+    ) -> Result<&PrivatePostgres> {
+        let mut options = ClusterOptions::new(&self.folder);
         options.durability = durability;
         options.sources = vec![ServerSource::Programs];
         options
             .server_settings
             .extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        let mut cluster = Self { postgres: None, folder, watchdog };
-        let postgres = cluster.postgres.insert(PrivatePostgres::open(options).await?);
-        let mut connection = PgConnection::connect(postgres.url()).await?;
-        MIGRATIONS.run(&mut connection).await.context("apply the migrations")?;
-        connection.close().await?;
-        Ok(cluster)
+        Ok(self.postgres.insert(PrivatePostgres::open(options).await?))
     }
 }
 

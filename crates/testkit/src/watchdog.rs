@@ -24,13 +24,18 @@ else
 fi
 "#;
 
-/// Kills the server with all its processes, also stopped ones, and removes its folder.
+/// Kills the server with all its processes, also stopped ones, unmounts what was mounted for it, and removes its folder.
 const KILL_OWN: &str = r#"
 cat >/dev/null
 if pid=$(head -n 1 "$2/postmaster.pid"); then
     children=$(ps -A -o pid= -o ppid= | while read -r child parent; do [ "$parent" = "$pid" ] && echo "$child"; done)
     kill -KILL "$pid" $children
     while kill -0 "$pid" && ! grep -q '^State:.Z' "/proc/$pid/status"; do sleep 0.02; done
+fi
+if [ -r /proc/mounts ]; then
+    while read -r device point rest; do
+        case $point in "$1"/*) umount -l "$point" ;; esac
+    done </proc/mounts
 fi
 rm -rf "$1"
 "#;

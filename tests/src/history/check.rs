@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sluice_domain::{JobId, JobState, Outcome};
 
-use super::{Attempt, Call, CallEnd, History, Place, Violation, WhenUnknown};
+use super::{Attempt, Call, CallEnd, History, Place, TakenBack, Violation, WhenUnknown};
 
 /// What a sound history may hold, but a good one holds little of; and how often rules were broken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -67,7 +67,8 @@ pub fn figures(history: &History) -> Figures {
                 figures.repeated_not_on_ledger += calls - explained;
             }
             Violation::AnswerLost(_, answers) => figures.late_lost += answers,
-            Violation::LeaseIdTwice(_)
+            Violation::IdTwice(_)
+            | Violation::LeaseIdTwice(_)
             | Violation::LeaseNoTwice(..)
             | Violation::RepeatedDespiteHold(..)
             | Violation::CallOfNobody(_)
@@ -88,9 +89,13 @@ fn check_acknowledgements<'a>(
             *known = place;
         }
     }
-    let mut jobs = BTreeMap::new();
+    let (mut jobs, mut keys) = (BTreeMap::new(), BTreeMap::new());
+    let taken = &history.taken_back.jobs;
+    violations
+        .extend(taken.keys().filter(|job| latest.contains_key(job)).map(|job| Violation::IdTwice(*job)));
     for told in &history.acknowledged {
         match latest.get(&told.job_id) {
+            None if taken.contains_key(&told.job_id) => {}
             None => drop(violations.insert(Violation::Lost(told.job_id))),
             Some(place) if !place.state.is_terminal() && place.state != JobState::Held => {
                 violations.insert(Violation::NotEnded(told.job_id));
@@ -99,6 +104,9 @@ fn check_acknowledgements<'a>(
         }
         if jobs.insert(told.key.as_str(), told.job_id).is_some_and(|other| other != told.job_id) {
             violations.insert(Violation::KeyTwice(told.key.clone()));
+        }
+        if keys.insert(told.job_id, told.key.as_str()).is_some_and(|other| other != told.key) {
+            violations.insert(Violation::IdTwice(told.job_id));
         }
     }
     jobs
@@ -111,7 +119,7 @@ fn check_places(history: &History, violations: &mut BTreeSet<Violation>) {
             violations.insert(Violation::TwoPlaces(place.job_id, place.generation));
         }
     }
-    for seen in &history.seen_ends {
+    for seen in history.seen_ends.iter().filter(|seen| !history.taken_back.ends.contains(seen)) {
         if places.get(&(seen.job_id, seen.generation)).is_none_or(|place| *place != seen) {
             violations.insert(Violation::EndChanged(seen.job_id, seen.generation));
         }
@@ -119,7 +127,7 @@ fn check_places(history: &History, violations: &mut BTreeSet<Violation>) {
 }
 
 fn check_leases(history: &History, violations: &mut BTreeSet<Violation>) {
-    let (mut ids, mut numbers) = (BTreeMap::new(), BTreeSet::new());
+    let (mut ids, mut numbers) = (BTreeMap::new(), BTreeMap::new());
     for attempt in &history.attempts {
         let is_again = ids.insert(attempt.lease_id, attempt).map(|other| {
             // The ledger joins begun and ended: the same lease of the same job is listed once for each end.
@@ -130,10 +138,18 @@ fn check_leases(history: &History, violations: &mut BTreeSet<Violation>) {
             Some(false) => {
                 violations.insert(Violation::LeaseIdTwice(attempt.lease_id.to_string()));
             }
-            None if !numbers.insert((attempt.job_id, attempt.lease_no)) => {
-                violations.insert(Violation::LeaseNoTwice(attempt.job_id, attempt.lease_no));
+            // A fail-over that takes a lease back takes its number back, too. Its id is another matter.
+            None if history.taken_back.has_lease(attempt.lease_id) => {}
+            None => {
+                if numbers.insert((attempt.job_id, attempt.lease_no), attempt.lease_id).is_some() {
+                    violations.insert(Violation::LeaseNoTwice(attempt.job_id, attempt.lease_no));
+                }
             }
-            None => {}
+        }
+    }
+    for taken in &history.taken_back.attempts {
+        if ids.get(&taken.lease_id).is_some_and(|other| other.job_id != taken.job_id) {
+            violations.insert(Violation::LeaseIdTwice(taken.lease_id.to_string()));
         }
     }
 }
@@ -153,12 +169,24 @@ fn check_ends(
         };
         let was_lost = ending.outcome == Some(Outcome::Lost) && !place.is_late;
         let was_leased_since = attempts.iter().any(|other| {
-            other.lease_no > ending.lease_no && other.generation.is_none_or(|life| life == place.generation)
+            is_leased_after(other, ending, &history.taken_back)
+                && other.generation.is_none_or(|life| life == place.generation)
         });
         if was_lost || was_leased_since {
             violations.insert(Violation::StaleAccepted(place.job_id, lease));
         }
     }
+}
+
+/// By their numbers; but a number that a fail-over took back may have been given again, and then to a later lease.
+fn is_leased_after(other: &Attempt, ending: &Attempt, taken_back: &TakenBack) -> bool {
+    if taken_back.has_lease(other.lease_id) {
+        return false;
+    }
+    let has_number_again = other.lease_id != ending.lease_id
+        && other.lease_no == ending.lease_no
+        && taken_back.has_lease(ending.lease_id);
+    other.lease_no > ending.lease_no || has_number_again
 }
 
 fn check_calls(
@@ -173,6 +201,8 @@ fn check_calls(
         .filter(|told| told.when_unknown == WhenUnknown::Hold)
         .map(|told| told.key.as_str())
         .collect();
+    let keys = jobs.iter().map(|(key, job)| (*job, *key)).collect();
+    let taken_back = history.taken_back.attempts_by_key(&keys);
     for (key, calls) in calls_by_key(history) {
         let Some(job) = jobs.get(key).copied() else {
             if !history.never_told.contains(key) {
@@ -181,15 +211,19 @@ fn check_calls(
             continue;
         };
         let attempts = attempts.get(&job).map(Vec::as_slice).unwrap_or_default();
-        if calls.len() > attempts.len() {
-            violations.insert(Violation::CallNotOnLedger(job, calls.len() - attempts.len()));
+        let taken = taken_back.get(key).map(Vec::as_slice).unwrap_or_default();
+        // Those that came back with a late answer are on both lists.
+        let is_gone = |taken: &&&Attempt| attempts.iter().all(|other| other.lease_id != taken.lease_id);
+        let begun = attempts.len() + taken.iter().filter(is_gone).count();
+        if calls.len() > begun {
+            violations.insert(Violation::CallNotOnLedger(job, calls.len() - begun));
         }
         let repeated = repeated(&calls);
-        let explained = attempts.iter().filter(|attempt| may_have_called(attempt)).count();
+        let explained = attempts.iter().filter(|attempt| may_have_called(attempt)).count() + taken.len();
         if repeated > explained {
             violations.insert(Violation::RepeatedSilently(job, repeated, explained));
         }
-        if repeated > 0 && held.contains(key) {
+        if repeated > taken.len() && held.contains(key) {
             violations.insert(Violation::RepeatedDespiteHold(job, repeated));
         }
     }
@@ -205,7 +239,8 @@ fn check_answers(
 ) {
     let settled = history.attempts.iter().filter_map(|attempt| attempt.call_id.as_deref());
     let late = history.late.iter().filter_map(|answer| answer.call_id.as_deref());
-    let kept: BTreeSet<&str> = settled.chain(late).collect();
+    let taken_back = history.taken_back.answers.iter().map(String::as_str);
+    let kept: BTreeSet<&str> = settled.chain(late).chain(taken_back).collect();
     for (key, calls) in calls_by_key(history) {
         let Some(job) = jobs.get(key).copied() else { continue };
         let is_nowhere = |call: &&&Call| call.call_id.as_deref().is_none_or(|id| !kept.contains(id));

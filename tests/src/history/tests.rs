@@ -212,3 +212,105 @@ fn figures_count_what_was_broken() {
     let figures = figures(&history);
     assert_eq!((figures.lost, figures.repeated_not_on_ledger), (1, 1));
 }
+
+/// As [`sound`], after a fail-over that took back the second job's first attempt and the whole of a third job.
+fn after_fail_over() -> History {
+    let mut history = sound();
+    let three = JobId::generate();
+    let taken = history.attempts.remove(2);
+    // What took its place has its number.
+    history.attempts[2].lease_no = 1;
+    history.acknowledged.push(Acknowledged {
+        key: "three".to_owned(),
+        job_id: three,
+        when_unknown: WhenUnknown::Repeat,
+    });
+    let ending = attempt(three, 1, Outcome::Succeeded, "e");
+    let end = Place { job_id: three, ended_by: Some(ending.lease_id), ..history.places[0].clone() };
+    history.calls.push(call("three", "e", CallEnd::AnsweredWell));
+    history.seen_ends.push(end.clone());
+    history.killed.clear();
+    history.taken_back = TakenBack {
+        jobs: [(three, "three".to_owned())].into(),
+        attempts: vec![taken, ending],
+        ends: vec![end],
+        answers: BTreeSet::from(["e".to_owned()]),
+    };
+    history
+}
+
+fn caught_after_fail_over(corrupt: impl FnOnce(&mut History), expected: impl Fn(&Violation) -> bool) {
+    let mut history = after_fail_over();
+    corrupt(&mut history);
+    let found = check(&history);
+    assert!(found.iter().any(expected), "{found:?}");
+}
+
+#[test]
+fn what_a_fail_over_took_back_is_excused_and_nothing_else() {
+    assert_eq!(check(&after_fail_over()), []);
+    caught_after_fail_over(|h| h.taken_back.jobs.clear(), |v| matches!(v, Violation::Lost(_)));
+    caught_after_fail_over(|h| h.taken_back.ends.clear(), |v| matches!(v, Violation::EndChanged(..)));
+    caught_after_fail_over(|h| h.taken_back.answers.clear(), |v| matches!(v, Violation::AnswerLost(..)));
+    caught_after_fail_over(
+        |h| h.taken_back.attempts.clear(),
+        |v| matches!(v, Violation::CallNotOnLedger(_, 1)),
+    );
+    // Of two repeated calls only one is explained by the attempt that was taken back.
+    caught_after_fail_over(
+        |h| {
+            h.calls.insert(0, call("two", "c2", CallEnd::Cut));
+            h.attempts.push(attempt(h.acknowledged[1].job_id, 2, Outcome::Retry, "c2"));
+        },
+        |v| matches!(v, Violation::RepeatedSilently(_, 2, 1)),
+    );
+}
+
+#[test]
+fn an_id_that_is_used_again_is_caught() {
+    caught(|h| h.acknowledged[1].job_id = h.acknowledged[0].job_id, |v| matches!(v, Violation::IdTwice(_)));
+    caught_after_fail_over(
+        |h| h.places.push(h.taken_back.ends[0].clone()),
+        |v| matches!(v, Violation::IdTwice(_)),
+    );
+    caught_after_fail_over(
+        |h| h.taken_back.attempts[1].lease_id = h.attempts[0].lease_id,
+        |v| matches!(v, Violation::LeaseIdTwice(_)),
+    );
+}
+
+#[test]
+fn a_late_word_of_a_lease_whose_number_was_given_again_is_caught() {
+    // The lease that was taken back comes late and ends the job, which another one under the same number had by then.
+    caught_after_fail_over(
+        |h| {
+            let late = Attempt { outcome: Some(Outcome::Succeeded), ..h.taken_back.attempts[0].clone() };
+            h.places[1].ended_by = Some(late.lease_id);
+            h.places[1].is_late = true;
+            h.attempts.push(late);
+        },
+        |v| matches!(v, Violation::StaleAccepted(..)),
+    );
+}
+
+#[test]
+fn what_was_taken_back_is_what_one_server_has_and_the_other_has_not() {
+    let history = after_fail_over();
+    let went_on = Standing {
+        keys: history.acknowledged[..2].iter().map(|told| (told.job_id, told.key.clone())).collect(),
+        places: history.places.clone(),
+        attempts: history.attempts.clone(),
+        late: Vec::new(),
+    };
+    let mut left = went_on.clone();
+    left.keys.extend(history.taken_back.jobs.clone());
+    left.places.extend(history.taken_back.ends.clone());
+    left.attempts.extend(history.taken_back.attempts.clone());
+    let expected = TakenBack {
+        // The lost attempt's worker told of no call.
+        answers: BTreeSet::from(["e".to_owned()]),
+        ..history.taken_back.clone()
+    };
+    assert_eq!(TakenBack::between(&left, &went_on), expected);
+    assert_eq!(TakenBack::between(&went_on, &went_on), TakenBack::default());
+}

@@ -57,6 +57,17 @@ pub struct Told {
     pub slowest_refusal: Duration,
 }
 
+impl Told {
+    /// Takes in what the clients of another load were told.
+    pub fn add(&mut self, other: Self) {
+        self.acknowledged.extend(other.acknowledged);
+        self.failed.extend(other.failed);
+        self.unknown_answers += other.unknown_answers;
+        self.never_told.extend(other.never_told);
+        self.slowest_refusal = self.slowest_refusal.max(other.slowest_refusal);
+    }
+}
+
 /// A load that runs.
 #[derive(Debug)]
 pub struct Load {

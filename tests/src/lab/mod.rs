@@ -5,6 +5,8 @@
 //! (`history`).
 
 pub mod by_hand;
+mod fail_over;
+mod fake_clock;
 mod fleet;
 mod load;
 pub mod proxy;
@@ -12,6 +14,7 @@ mod records;
 mod recovery;
 mod timing;
 pub mod tls_front;
+pub mod tools;
 pub mod unreachable;
 mod upstream;
 mod wait;
@@ -25,6 +28,7 @@ use sluice_testkit::TestCluster;
 use sqlx::{PgPool, postgres::PgPoolOptions};
 
 pub use self::{
+    fake_clock::FakeClock,
     fleet::{Scheduler, Worker},
     load::{Load, LoadPlan, Told},
     records::Reckoning,
@@ -33,7 +37,7 @@ pub use self::{
     upstream::Upstream,
     wait::until,
 };
-use crate::processes::Process;
+use crate::{history::TakenBack, processes::Process};
 
 /// Connections of the lab itself.
 const CONNECTIONS: u32 = 4;
@@ -68,6 +72,8 @@ pub struct Lab {
     pub timing: Timing,
     /// Variables of every process; a row may add some before it starts more.
     pub variables: Vec<(&'static str, String)>,
+    /// What a fail-over lost; nothing where there was none.
+    pub taken_back: TakenBack,
     folder: PathBuf,
     pool: PgPool,
 }
@@ -80,14 +86,7 @@ impl Lab {
         std::fs::create_dir_all(folder).context("make the lab's folder")?;
         let cluster = TestCluster::start_with(Durability::Full, &plan.server_settings).await;
         let upstream = Upstream::start(folder, &plan).await?;
-        let pool = PgPoolOptions::new()
-            // All at once and for good: a row may use up what is left.
-            .min_connections(CONNECTIONS)
-            .max_connections(CONNECTIONS)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .connect(cluster.url())
-            .await?;
+        let pool = connect(cluster.url()).await?;
         let variables = vec![
             ("DATABASE_URL", cluster.url().to_owned()),
             ("SLUICE_LOG_FORMAT", "json".to_owned()),
@@ -101,6 +100,7 @@ impl Lab {
             workers: Vec::new(),
             timing: plan.timing,
             variables,
+            taken_back: TakenBack::default(),
             folder: folder.to_owned(),
             pool,
         };
@@ -144,4 +144,15 @@ impl Lab {
     pub async fn now(&self) -> Result<chrono::DateTime<chrono::Utc>> {
         Ok(sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&self.pool).await?)
     }
+}
+
+/// The lab's own connections to a server.
+async fn connect(url: &str) -> Result<PgPool> {
+    let options = PgPoolOptions::new()
+        // All at once and for good: a row may use up what is left.
+        .min_connections(CONNECTIONS)
+        .max_connections(CONNECTIONS)
+        .idle_timeout(None)
+        .max_lifetime(None);
+    Ok(options.connect(url).await?)
 }

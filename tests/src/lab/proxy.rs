@@ -20,7 +20,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -62,6 +62,21 @@ pub enum Target {
     Unix(PathBuf),
 }
 
+impl Target {
+    /// The server of a database.
+    pub async fn database(options: &PgConnectOptions) -> Result<Self> {
+        let (host, port) = (options.get_host(), options.get_port());
+        let folder =
+            options.get_socket().cloned().or_else(|| host.starts_with('/').then(|| PathBuf::from(host)));
+        Ok(match folder {
+            Some(folder) => Self::Unix(folder.join(format!(".s.PGSQL.{port}"))),
+            None => Self::Tcp(
+                tokio::net::lookup_host((host, port)).await?.next().context("find the database's address")?,
+            ),
+        })
+    }
+}
+
 /// What the proxy does to connections now. Connections are numbered in the order in which they came.
 #[derive(Clone, PartialEq, Debug, Default)]
 struct Plan {
@@ -82,13 +97,20 @@ impl Plan {
 #[derive(Debug)]
 struct Shared {
     seed: u64,
-    target: Target,
+    /// Where new connections lead.
+    target: Mutex<Target>,
     plan: watch::Sender<Plan>,
     /// Whether connections are taken at this moment.
     is_listening: watch::Sender<bool>,
     accepted: AtomicU64,
     open: AtomicU64,
     passed: [AtomicU64; 2],
+}
+
+impl Shared {
+    fn target(&self) -> Target {
+        self.target.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// A running proxy; dropping it ends it and its connections.
@@ -112,7 +134,7 @@ impl FaultProxy {
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             seed,
-            target,
+            target: Mutex::new(target),
             plan: watch::Sender::new(Plan::default()),
             is_listening: watch::Sender::new(true),
             accepted: AtomicU64::new(0),
@@ -125,16 +147,7 @@ impl FaultProxy {
 
     /// Starts a proxy before a database.
     pub async fn before_database(seed: u64, options: &PgConnectOptions) -> Result<Self> {
-        let (host, port) = (options.get_host(), options.get_port());
-        let folder =
-            options.get_socket().cloned().or_else(|| host.starts_with('/').then(|| PathBuf::from(host)));
-        let target = match folder {
-            Some(folder) => Target::Unix(folder.join(format!(".s.PGSQL.{port}"))),
-            None => Target::Tcp(
-                tokio::net::lookup_host((host, port)).await?.next().context("find the database's address")?,
-            ),
-        };
-        Ok(Self::start(seed, target)?)
+        Ok(Self::start(seed, Target::database(options).await?)?)
     }
 
     /// The URL of that database by way of this proxy.
@@ -153,6 +166,12 @@ impl FaultProxy {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// New connections lead to another server from now on, as an address that moves at a fail-over. Those that are open
+    /// stay where they are.
+    pub fn lead_to(&self, target: Target) {
+        *self.shared.target.lock().unwrap_or_else(PoisonError::into_inner) = target;
     }
 
     /// Nothing passes that way from now on; what is sent waits.

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use sluice_domain::JobId;
+use uuid::Uuid;
 
 use super::{Lab, Told, until};
 use crate::{
@@ -41,6 +43,7 @@ impl Lab {
             late: facts::late_answers(self.pool()).await.context("read late answers")?,
             killed: self.killed().await?,
             calls: self.upstream.calls()?,
+            taken_back: self.taken_back.clone(),
         };
         let violations = check(&history);
         Ok(Reckoning { figures: figures(&history), violations, history })
@@ -55,6 +58,20 @@ impl Lab {
     pub async fn unrested(&self) -> Result<i64> {
         let count = "SELECT (SELECT count(*) FROM sluice.ready) + (SELECT count(*) FROM sluice.running)";
         Ok(sqlx::query_scalar(count).fetch_one(self.pool()).await?)
+    }
+
+    /// The jobs that wait in the queue now.
+    pub async fn waiting(&self) -> Result<Vec<JobId>> {
+        let ids: Vec<Uuid> =
+            sqlx::query_scalar("SELECT job_id FROM sluice.ready").fetch_all(self.pool()).await?;
+        Ok(ids.into_iter().map(JobId::from_uuid).collect())
+    }
+
+    /// How many of these were never leased.
+    pub async fn never_leased(&self, jobs: &[JobId]) -> Result<i64> {
+        let ids: Vec<Uuid> = jobs.iter().map(|job| job.as_uuid()).collect();
+        let count = "SELECT count(*) FROM sluice.ready WHERE job_id = ANY ($1) AND lease_no = 0";
+        Ok(sqlx::query_scalar(count).bind(ids).fetch_one(self.pool()).await?)
     }
 }
 

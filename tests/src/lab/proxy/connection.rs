@@ -42,7 +42,7 @@ pub(super) async fn run(shared: Arc<Shared>, number: u64, mut client: TcpStream)
     let _open = Open(&shared);
     // Delays are ours to make.
     let _ = client.set_nodelay(true);
-    let end = match &shared.target {
+    let end = match shared.target() {
         Target::Tcp(address) => match TcpStream::connect(address).await {
             Ok(mut server) => {
                 let _ = server.set_nodelay(true);
@@ -54,7 +54,7 @@ pub(super) async fn run(shared: Arc<Shared>, number: u64, mut client: TcpStream)
             }
             Err(_) => End::Reset,
         },
-        Target::Unix(path) => match UnixStream::connect(path).await {
+        Target::Unix(path) => match UnixStream::connect(&path).await {
             Ok(mut server) => carry(&shared, number, &mut client, &mut server).await,
             Err(_) => End::Reset,
         },
