@@ -13,6 +13,9 @@ mod row_06;
 mod row_07;
 mod row_08;
 mod row_13;
+mod row_14;
+mod row_15;
+mod row_16;
 mod row_18;
 mod row_19;
 mod row_21;
@@ -108,6 +111,9 @@ pub const ROWS: &[Row] = &[
     row_07::ROW,
     row_08::ROW,
     row_13::ROW,
+    row_14::ROW,
+    row_15::ROW,
+    row_16::ROW,
     row_18::ROW,
     row_19::ROW,
     row_21::ROW,

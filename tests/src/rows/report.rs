@@ -67,6 +67,34 @@ impl Report {
         Self { row: case.row, seed: case.seed, detail, ..Self::default() }
     }
 
+    /// Names the part of its row that it is of.
+    #[must_use]
+    pub fn of_part(self, name: &str) -> Self {
+        Self { detail: format!("{name}: {}", self.detail), ..self }
+    }
+
+    /// Of two parts of a row, both together. Of times, the longer ones.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            ok: self.ok && other.ok,
+            jobs: self.jobs + other.jobs,
+            lost: self.lost + other.lost,
+            double_ends: self.double_ends + other.double_ends,
+            stale_accepted: self.stale_accepted + other.stale_accepted,
+            calls: self.calls + other.calls,
+            repeated_calls: self.repeated_calls + other.repeated_calls,
+            repeated_not_on_ledger: self.repeated_not_on_ledger + other.repeated_not_on_ledger,
+            unknown: self.unknown + other.unknown,
+            late_kept: self.late_kept + other.late_kept,
+            late_lost: self.late_lost + other.late_lost,
+            recovery_ms_p50: self.recovery_ms_p50.max(other.recovery_ms_p50),
+            recovery_ms_p99: self.recovery_ms_p99.max(other.recovery_ms_p99),
+            detail: format!("{}. {}", self.detail, other.detail),
+            ..self
+        }
+    }
+
     /// Whether it was skipped.
     pub fn is_skipped(&self) -> bool {
         self.detail.starts_with(SKIPPED)
