@@ -1,8 +1,12 @@
-//! Row 23: hints are lost. The sessions that listen are ended each second; then as soon as they are there, which is what
-//! NOTIFY switched off looks like; and everything but beats goes by way of a pooler in transaction mode. Polling finds
-//! the work all the same.
+//! Row 23: hints are lost. The sessions that listen are ended each second; then they live on, and the server's own
+//! function that notifies does nothing; and everything but beats goes by way of a pooler in transaction mode. Polling
+//! finds the work all the same.
+//!
+//! A session that listens is made anew when it ends, and whoever made it looks at once, since bells may have been missed.
+//! So only where they live on in silence does polling alone find the work.
 
 mod pooler;
+mod silence;
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +14,7 @@ use anyhow::Result;
 use futures::FutureExt;
 use sqlx::PgPool;
 
-use self::pooler::Pooler;
+use self::{pooler::Pooler, silence::Silence};
 use super::{Case, Findings, Report, Row};
 use crate::lab::{Lab, Load, LoadPlan, Recovery, Told};
 
@@ -18,7 +22,7 @@ use crate::lab::{Lab, Load, LoadPlan, Recovery, Told};
 pub const ROW: Row = Row {
     number: 23,
     name: "listener killed each second; PgBouncer in transaction mode; NOTIFY off",
-    done: "Few jobs come while listeners are killed each second, then at once, and by way of PgBouncer where there is one.",
+    done: "Few jobs come while listeners are killed each second; while listeners live and NOTIFY does nothing; and by way of PgBouncer.",
     must_hold: "Each job is picked up within the poll interval; nothing else changes.",
     run: |case| run(case).boxed_local(),
 };
@@ -31,43 +35,41 @@ const SLACK: Duration = Duration::from_millis(300);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
     KilledEachSecond,
-    NotifyOff,
     Pooler,
+    NotifyOff,
 }
 
 /// Runs the row.
 pub async fn run(case: &Case) -> Result<Report> {
     let mut lab = Lab::start(&case.folder, case.plan("20ms")).await?;
-    let mut findings = Findings::default();
     let pooler = match Pooler::start(&lab).await? {
-        Ok(pooler) => Some(pooler),
-        Err(reason) => {
-            findings.note(format!("without a pooler: {reason}"));
-            None
-        }
+        Ok(pooler) => pooler,
+        Err(reason) => return Ok(Report::skipped(case, &reason)),
     };
-    lab.start_scheduler().await?;
-    let worker = lab.start_worker(10).await?;
-    let mut told = Told::default();
-    for (phase, pause) in [(Phase::KilledEachSecond, 1_000), (Phase::NotifyOff, 20)] {
-        let killer = tokio::spawn(kill_listeners(lab.pool().clone(), Duration::from_millis(pause)));
-        let since = lab.now().await?;
-        submit_few(case, &lab, phase, &mut told).await?;
-        killer.abort();
-        pick_ups(case, &lab, phase, since, &mut findings).await?;
-    }
-    if let Some(pooler) = pooler {
-        lab.workers[worker].process.ask_to_end()?;
-        lab.workers[worker].process.wait_for_end(Duration::from_mins(1)).await?;
-        lab.schedulers.clear();
-        let direct = lab.cluster.url().to_owned();
-        lab.variables.extend([("DATABASE_URL", pooler.url()), ("DATABASE_DIRECT_URL", direct)]);
-        lab.start_scheduler().await?;
-        lab.start_worker(10).await?;
-        let since = lab.now().await?;
-        submit_few(case, &lab, Phase::Pooler, &mut told).await?;
-        pick_ups(case, &lab, Phase::Pooler, since, &mut findings).await?;
-    }
+    let mut row = Running { case, told: Told::default(), findings: Findings::default() };
+    start_roles(&mut lab).await?;
+    let killer = tokio::spawn(kill_listeners(lab.pool().clone()));
+    row.few_jobs(&lab, Phase::KilledEachSecond).await?;
+    killer.abort();
+
+    let direct = ("DATABASE_URL", lab.cluster.url().to_owned());
+    lab.variables.extend([("DATABASE_URL", pooler.url()), ("DATABASE_DIRECT_URL", direct.1.clone())]);
+    restart_roles(&mut lab).await?;
+    row.few_jobs(&lab, Phase::Pooler).await?;
+    row.many_jobs(&lab).await?;
+
+    lab.variables.push(direct);
+    let mut silence = Silence::fall(&lab).await?;
+    restart_roles(&mut lab).await?;
+    let listeners = silence.listeners().await?;
+    row.few_jobs(&lab, Phase::NotifyOff).await?;
+    let heard = silence.heard().await?;
+    let Running { told, mut findings, .. } = row;
+    findings.demand(heard == 0, || format!("{heard} bells rang although NOTIFY was off"));
+    findings.demand(!listeners.is_empty() && silence.listeners().await? == listeners, || {
+        "the listeners did not live on while NOTIFY was off".to_owned()
+    });
+
     let reckoning = lab.reckon(&told, Vec::new(), Duration::from_mins(1)).await?;
     findings.demand_no_repetition(&reckoning);
     findings.demand(told.failed.is_empty(), || format!("{} submits were refused", told.failed.len()));
@@ -75,17 +77,46 @@ pub async fn run(case: &Case) -> Result<Report> {
     Ok(findings.report(case, &reckoning))
 }
 
-/// So few that the worker falls asleep between them.
-async fn submit_few(case: &Case, lab: &Lab, phase: Phase, told: &mut Told) -> Result<()> {
-    let seed = case.seed * 10 + phase as u64;
-    let plan = LoadPlan { seed, per_second: 0.9, most: case.pick(8, 40), hold_share: 0.0 };
-    let heard = Load::start(lab, plan)?.finish().await?;
-    told.acknowledged.extend(heard.acknowledged);
-    told.failed.extend(heard.failed);
-    told.never_told.extend(heard.never_told);
-    told.unknown_answers += heard.unknown_answers;
-    tokio::time::sleep(POLL + SLACK).await;
-    Ok(())
+async fn start_roles(lab: &mut Lab) -> Result<()> {
+    lab.start_scheduler().await?;
+    lab.start_worker(10).await.map(drop)
+}
+
+/// Ends the scheduler and the worker, and starts others with the variables as they are now.
+async fn restart_roles(lab: &mut Lab) -> Result<()> {
+    lab.drain_workers(Duration::from_mins(1)).await?;
+    lab.schedulers.clear();
+    start_roles(lab).await
+}
+
+/// What was done so far.
+struct Running<'a> {
+    case: &'a Case,
+    told: Told,
+    findings: Findings,
+}
+
+impl Running<'_> {
+    /// So few that the worker falls asleep between them.
+    async fn few_jobs(&mut self, lab: &Lab, phase: Phase) -> Result<()> {
+        let since = lab.now().await?;
+        let seed = self.case.seed * 10 + phase as u64;
+        let plan = LoadPlan { seed, per_second: 0.9, most: self.case.pick(8, 40), hold_share: 0.0 };
+        self.told.add(Load::start(lab, plan)?.finish().await?);
+        tokio::time::sleep(POLL + SLACK).await;
+        pick_ups(self.case, lab, phase, since, &mut self.findings).await
+    }
+
+    /// So many that statements share the pooler's connections.
+    async fn many_jobs(&mut self, lab: &Lab) -> Result<()> {
+        let seed = self.case.seed * 10 + 9;
+        let plan = LoadPlan { seed, per_second: 200.0, most: self.case.pick(400, 4_000), hold_share: 0.05 };
+        let before = self.told.unknown_answers;
+        self.told.add(Load::start(lab, plan)?.finish().await?);
+        let unknown = self.told.unknown_answers - before;
+        self.findings.demand(unknown == 0, || format!("{unknown} submits failed by way of the pooler"));
+        Ok(())
+    }
 }
 
 /// How long each job of this phase waited for its lease.
@@ -125,7 +156,7 @@ async fn pick_ups(
 }
 
 /// Ends the sessions that listen, again and again.
-async fn kill_listeners(pool: PgPool, pause: Duration) {
+async fn kill_listeners(pool: PgPool) {
     loop {
         // A look that fails is repeated.
         let _ = sqlx::query(
@@ -134,6 +165,6 @@ async fn kill_listeners(pool: PgPool, pause: Duration) {
         )
         .execute(&pool)
         .await;
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

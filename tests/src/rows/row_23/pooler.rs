@@ -1,72 +1,81 @@
-//! PgBouncer in transaction mode, where a program of it is on this machine that keeps prepared statements (1.21 or newer).
+//! PgBouncer in transaction mode, as a program or as an image, whichever `tests/tools/pgbouncer` finds.
 
-use std::{fs, process::Stdio, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
+use tempfile::TempDir;
 use tokio::process::{Child, Command};
+use uuid::Uuid;
 
 use crate::{
-    lab::{Lab, until},
+    lab::{Lab, tools, until},
     processes::free_port,
 };
 
-/// The oldest version whose transaction mode keeps named statements.
-const OLDEST: (u32, u32) = (1, 21);
+/// Longer than the start of a container on a busy machine.
+const STARTED_WITHIN: Duration = Duration::from_mins(1);
 
 /// A running pooler; it ends with the value.
 pub struct Pooler {
-    _process: Child,
     url: String,
+    _server: Server,
+    /// Its settings, in a folder that other accounts can read.
+    _folder: TempDir,
+}
+
+enum Server {
+    Program { _process: Child },
+    Container { name: String },
+}
+
+/// Whom it serves, and how.
+struct Settings {
+    file: PathBuf,
+    /// The folder of the server's socket, which only its owner may enter.
+    socket: PathBuf,
+    log: PathBuf,
 }
 
 impl Pooler {
     /// Starts it before the lab's database; or says why there is none.
     pub async fn start(lab: &Lab) -> Result<Result<Self, String>> {
-        let Ok(version) = Command::new("pgbouncer").arg("--version").output().await else {
-            return Ok(Err("pgbouncer is not on this machine".to_owned()));
+        let found = match tools::find("pgbouncer").await? {
+            Ok(found) => found,
+            Err(reason) => return Ok(Err(reason)),
         };
-        let version = String::from_utf8_lossy(&version.stdout).lines().next().unwrap_or_default().to_owned();
-        if version_of(&version).is_none_or(|version| version < OLDEST) {
-            return Ok(Err(format!("{version} loses named statements in transaction mode; 1.21 is needed")));
-        }
         let database: PgConnectOptions = lab.cluster.url().parse()?;
-        let (port, user) = (free_port(), database.get_username());
-        let host = database
-            .get_socket()
-            .map_or_else(|| database.get_host().to_owned(), |path| path.display().to_string());
-        let name = database.get_database().context("the URL names a database")?;
-        let folder = lab.folder();
-        let users = folder.join("users.txt");
-        fs::write(&users, format!("\"{user}\" \"\"\n"))?;
-        let settings = format!(
-            "[databases]\n{name} = host={host} port={} dbname={name} user={user}\n[pgbouncer]\n\
-             listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\nauth_file = {}\n\
-             pool_mode = transaction\nmax_prepared_statements = 200\ndefault_pool_size = 8\nmax_client_conn = 200\n\
-             ignore_startup_parameters = extra_float_digits\n",
-            database.get_port(),
-            users.display(),
-        );
-        let file = folder.join("pgbouncer.ini");
-        fs::write(&file, settings)?;
-        let log = fs::File::create(folder.join("pgbouncer.log"))?;
-        let process = Command::new("pgbouncer")
-            .arg(&file)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .context("start pgbouncer")?;
+        let folder = tempfile::Builder::new()
+            .prefix("sluice-pooler-")
+            .permissions(fs::Permissions::from_mode(0o755))
+            .tempdir()
+            .context("make a folder for the pooler")?;
+        let port = free_port();
+        let settings = Settings {
+            file: write_settings(folder.path(), &database, port)?,
+            socket: database.get_socket().context("the server listens on a socket")?.clone(),
+            log: lab.folder().join("pgbouncer.log"),
+        };
+        let server = match found.split_once(' ') {
+            Some(("program", path)) => settings.run_program(path)?,
+            Some(("image", name)) => settings.run_image(name).await?,
+            _ => bail!("tests/tools/pgbouncer said {found:?}"),
+        };
+        let (user, name) = (database.get_username(), database.get_database().unwrap_or_default());
         let url = format!("postgres://{user}@127.0.0.1:{port}/{name}?sslmode=disable");
-        let answers = until("the pooler to answer", Duration::from_secs(10), async || {
+        until("the pooler to answer", STARTED_WITHIN, async || {
             PgConnection::connect(&url).await?.close().await?;
             Ok(true)
-        });
-        Ok(match answers.await {
-            Ok(()) => Ok(Self { _process: process, url }),
-            Err(error) => Err(format!("pgbouncer does not answer ({error:#}); it does not run as root")),
         })
+        .await
+        .with_context(|| fs::read_to_string(&settings.log).unwrap_or_default())?;
+        Ok(Ok(Self { url, _server: server, _folder: folder }))
     }
 
     /// The database's URL by way of it.
@@ -75,21 +84,65 @@ impl Pooler {
     }
 }
 
-/// `PgBouncer 1.24.1` → (1, 24).
-fn version_of(text: &str) -> Option<(u32, u32)> {
-    let mut numbers = text.split_whitespace().nth(1)?.split('.').map(str::parse);
-    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+impl Settings {
+    fn run_program(&self, path: &str) -> Result<Server> {
+        let owner = fs::metadata(&self.socket)?;
+        let log = fs::File::create(&self.log)?;
+        let mut command = Command::new(path);
+        command.arg(&self.file).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        if nix::unistd::geteuid().is_root() {
+            // It does not run as root.
+            command.uid(owner.uid()).gid(owner.gid());
+        }
+        let process = command.kill_on_drop(true).spawn().context("start pgbouncer")?;
+        Ok(Server::Program { _process: process })
+    }
+
+    async fn run_image(&self, image: &str) -> Result<Server> {
+        let owner = fs::metadata(&self.socket)?;
+        let name = format!("sluice-pooler-{}", Uuid::new_v4().simple());
+        let mount = |path: &Path| format!("{0}:{0}", path.display());
+        let mut command = Command::new("docker");
+        command.args(["run", "--detach", "--rm", "--name", &name, "--network", "host"]);
+        command.args(["--user", &format!("{}:{}", owner.uid(), owner.gid())]);
+        command.args(["--volume", &mount(&self.socket)]);
+        command.args(["--volume", &mount(self.file.parent().context("a file lies in a folder")?)]);
+        command.args(["--entrypoint", "pgbouncer", image]).arg(&self.file);
+        let output = command.output().await.context("run docker")?;
+        fs::write(&self.log, &output.stderr)?;
+        if !output.status.success() {
+            bail!("docker can't run {image}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(Server::Container { name })
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_are_compared_by_number() {
-        assert_eq!(version_of("PgBouncer 1.24.1"), Some((1, 24)));
-        assert!(version_of("PgBouncer 1.18.0").unwrap() < OLDEST);
-        assert!(version_of("PgBouncer 1.100.0").unwrap() > OLDEST);
-        assert_eq!(version_of(""), None);
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Self::Container { name } = self {
+            // It goes with its end (--rm); what can't be ended stays behind.
+            let mut command = std::process::Command::new("docker");
+            command.args(["kill", name]).stdout(Stdio::null()).stderr(Stdio::null());
+            let _ = command.status();
+        }
     }
+}
+
+fn write_settings(folder: &Path, database: &PgConnectOptions, port: u16) -> Result<PathBuf> {
+    let user = database.get_username();
+    let name = database.get_database().context("the URL names a database")?;
+    let socket = database.get_socket().context("the server listens on a socket")?;
+    let (file, users) = (folder.join("pgbouncer.ini"), folder.join("users.txt"));
+    fs::write(&users, format!("\"{user}\" \"\"\n")).context("write the pooler's users")?;
+    let settings = format!(
+        "[databases]\n{name} = host={} port={} dbname={name} user={user}\n[pgbouncer]\n\
+         listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\nauth_file = {}\n\
+         pool_mode = transaction\nmax_prepared_statements = 200\ndefault_pool_size = 8\nmax_client_conn = 200\n\
+         ignore_startup_parameters = extra_float_digits\n",
+        socket.display(),
+        database.get_port(),
+        users.display(),
+    );
+    fs::write(&file, settings).context("write the pooler's settings")?;
+    Ok(file)
 }
