@@ -5,6 +5,7 @@
 //! single connection, must answer, and the server must see no transaction of it.
 
 mod acts;
+mod handles;
 mod stage;
 
 use std::{future::poll_fn, pin::pin, task::Poll};
@@ -12,14 +13,14 @@ use std::{future::poll_fn, pin::pin, task::Poll};
 use anyhow::{Context, Result, ensure};
 use futures::FutureExt;
 
-use self::{acts::Act, stage::Stage};
+use self::{acts::Act, handles::HandleAct, stage::Stage};
 use super::{Case, Report, Row};
 
 /// See the head of this file.
 pub const ROW: Row = Row {
     number: 27,
     name: "every public async function dropped at each of its awaits",
-    done: "Each function of the store is polled n times and dropped, for each n until it ends by itself, over a single connection.",
+    done: "Each function of store, worker and scheduler is polled n times and dropped, for each n until it ends by itself, over a single connection.",
     must_hold: "No connection is left in a transaction, no permit of the pool is lost, and the function then works.",
     run: |case| run(case).boxed_local(),
 };
@@ -38,9 +39,15 @@ pub async fn run(case: &Case) -> Result<Report> {
             .await
             .with_context(|| format!("drop {} at each of its awaits", act.names.join(" and ")))?;
     }
-    ensure!(drops > acts.len(), "only {drops} drops of {} functions: they were hardly polled", acts.len());
-    let detail =
-        format!("{} functions dropped {drops} times; 0 connections left in a transaction", acts.len());
+    let handles = handles::handles();
+    for act in &handles {
+        drops += drop_handle_everywhere(&stage, act)
+            .await
+            .with_context(|| format!("drop {}'s {} at each of its awaits", act.name.0, act.name.1))?;
+    }
+    let functions = acts.len() + handles.len();
+    ensure!(drops > functions, "only {drops} drops of {functions} functions: they were hardly polled");
+    let detail = format!("{functions} functions dropped {drops} times; 0 connections left in a transaction");
     Ok(Report { detail, ..Report::sound(case) })
 }
 
@@ -53,6 +60,20 @@ async fn drop_everywhere(stage: &mut Stage, act: &Act) -> Result<usize> {
         stage.clear().await?;
         if let Some(outcome) = ended {
             outcome.context("let it end by itself")?;
+            return Ok(polls);
+        }
+    }
+    anyhow::bail!("it does not end within {MOST_POLLS} polls");
+}
+
+/// As [`drop_everywhere`], of what starts or ends a part of the product.
+async fn drop_handle_everywhere(stage: &Stage, act: &HandleAct) -> Result<usize> {
+    for polls in 0..MOST_POLLS {
+        let has_ended =
+            (act.run)(&stage.store, polls).await.with_context(|| format!("after {polls} polls"))?;
+        stage.is_quiet().await.with_context(|| format!("after {polls} polls"))?;
+        stage.clear().await?;
+        if has_ended {
             return Ok(polls);
         }
     }
