@@ -136,8 +136,9 @@ END $$;
 -- What sluice.submit_batch does with one job that has no key, by a plan of a fifth of its size.
 CREATE FUNCTION sluice.submit_one(
     p_id uuid, p_tenant text, p_queue text, p_model text, p_path text, p_priority smallint, p_run_at timestamptz,
-    p_deadline timestamptz, p_max_attempts smallint, p_hold boolean, p_tags jsonb, p_traceparent text, p_body bytea)
-    RETURNS void
+    p_deadline timestamptz, p_max_attempts smallint, p_hold boolean, p_tags jsonb, p_traceparent text, p_body bytea,
+    p_wakes boolean)
+    RETURNS timestamptz
     LANGUAGE plpgsql
     SET search_path = pg_catalog, sluice, pg_temp
     SET lock_timeout = '2s'
@@ -163,11 +164,16 @@ BEGIN
                               hold_on_unknown, deadline)
     VALUES (sluice.lane_id(p_tenant, p_queue, p_model), p_priority, CASE WHEN p_run_at > v_key THEN 0 ELSE 1 END,
             greatest(p_run_at, v_key), p_id, 1, 0, 0, 0, 0, p_hold, p_deadline);
+    IF p_wakes THEN
+        PERFORM sluice.wake_sleepers();
+    END IF;
+    RETURN v_key;
 END $$;
 COMMENT ON FUNCTION sluice.submit_one(uuid, text, text, text, text, smallint, timestamptz, timestamptz, smallint, boolean,
-    jsonb, text, bytea) IS 'Stores one job that has no idempotency key.';
+    jsonb, text, bytea, boolean) IS
+    'Stores one job that has no idempotency key, rings sleeping workers if told to, and says when it was submitted.';
 REVOKE ALL ON FUNCTION sluice.submit_one(uuid, text, text, text, text, smallint, timestamptz, timestamptz, smallint, boolean,
-    jsonb, text, bytea) FROM PUBLIC;
+    jsonb, text, bytea, boolean) FROM PUBLIC;
 
 CREATE OR REPLACE FUNCTION sluice.submit_batch(
     p_ids uuid[], p_tenants text[], p_queues text[], p_models text[], p_paths text[], p_priorities smallint[],
@@ -194,7 +200,8 @@ DECLARE
 BEGIN
     IF cardinality(p_ids) = 1 AND p_keys[1] IS NULL THEN
         PERFORM sluice.submit_one(p_ids[1], p_tenants[1], p_queues[1], p_models[1], p_paths[1], p_priorities[1],
-            p_run_ats[1], p_deadlines[1], p_max_attempts[1], p_holds[1], p_tags[1], p_traceparents[1], p_bodies[1]);
+            p_run_ats[1], p_deadlines[1], p_max_attempts[1], p_holds[1], p_tags[1], p_traceparents[1], p_bodies[1],
+            false);
         ordinal := 1;
         job_id := p_ids[1];
         verdict := 'created';
@@ -287,7 +294,7 @@ BEGIN
         tags, on_unknown);
     IF idempotency_key IS NULL THEN
         PERFORM sluice.submit_one(v_id, 'default', queue, v_model, path, priority::smallint, run_at, deadline,
-            max_attempts::smallint, on_unknown = 'hold', tags, NULL, convert_to(body::text, 'UTF8'));
+            max_attempts::smallint, on_unknown = 'hold', tags, NULL, convert_to(body::text, 'UTF8'), true);
     ELSE
         SELECT b.job_id, b.verdict INTO v_answer FROM sluice.submit_batch(
             ARRAY[v_id], ARRAY['default'], ARRAY[queue], ARRAY[v_model], ARRAY[path],
@@ -299,8 +306,8 @@ BEGIN
                 USING ERRCODE = 'unique_violation', COLUMN = 'idempotency_key';
         END IF;
         v_id := v_answer.job_id;
+        PERFORM sluice.wake_sleepers();
     END IF;
-    PERFORM sluice.wake_sleepers();
     RETURN v_id;
 END $$;
 

@@ -1,7 +1,13 @@
 //! Doorbells: hints by NOTIFY that there is something to look at. Correctness rests on polling; a bell that is lost
 //! costs one poll interval.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::Notify;
@@ -77,22 +83,31 @@ impl Store {
 /// a lock that is global to the server.
 #[derive(Clone, Debug)]
 pub struct Ringer {
-    wanted: Arc<Notify>,
+    bell: Arc<Bell>,
+}
+
+#[derive(Debug, Default)]
+struct Bell {
+    wanted: Notify,
+    /// It was rung less than a gap ago.
+    is_resting: AtomicBool,
 }
 
 impl Ringer {
     /// Starts the ringer's task, which ends when the last clone is dropped.
     pub fn start(store: Store, bell: Doorbell, gap: Duration) -> Self {
-        let wanted = Arc::new(Notify::new());
-        let weak = Arc::downgrade(&wanted);
+        let shared = Arc::new(Bell::default());
+        let weak = Arc::downgrade(&shared);
         tokio::spawn(async move {
             loop {
-                let Some(notify) = weak.upgrade() else { return };
+                let Some(shared) = weak.upgrade() else { return };
+                shared.is_resting.store(false, Ordering::Relaxed);
                 // A timeout, so that the task sees that nobody is left who could ring.
-                if tokio::time::timeout(Duration::from_secs(5), notify.notified()).await.is_err() {
+                if tokio::time::timeout(Duration::from_secs(5), shared.wanted.notified()).await.is_err() {
                     continue;
                 }
-                drop(notify);
+                shared.is_resting.store(true, Ordering::Relaxed);
+                drop(shared);
                 let rung = match bell {
                     Doorbell::Ready => store.wake_sleepers().await,
                     other => store.ring(other).await,
@@ -103,11 +118,16 @@ impl Ringer {
                 tokio::time::sleep(gap).await;
             }
         });
-        Self { wanted }
+        Self { bell: shared }
     }
 
     /// Wants a ring; returns at once.
     pub fn ring(&self) {
-        self.wanted.notify_one();
+        self.bell.wanted.notify_one();
+    }
+
+    /// Whether it was rung less than a gap ago, so that a ring would wait.
+    pub fn is_resting(&self) -> bool {
+        self.bell.is_resting.load(Ordering::Relaxed)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::{postgres::PgConnection, types::Json};
 
 use sluice_domain::{Conflict, IdempotencyKey, JobId, NewJob, OnUnknown, SubmitOutcome};
@@ -138,6 +139,35 @@ pub(crate) async fn submit_batch(
         .into_iter()
         .map(|outcome| outcome.ok_or_else(|| StoreError::UnknownValue("a submit without answer".to_owned())))
         .collect()
+}
+
+/// Stores a job that has no key, by the leanest statement; says when it was submitted.
+pub(crate) async fn submit_one(
+    connection: &mut PgConnection,
+    job: &NewJob,
+    wakes: bool,
+) -> Result<DateTime<Utc>, StoreError> {
+    let created_at = sqlx::query_scalar!(
+        r#"-- job_submit_one
+            SELECT sluice.submit_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) AS "created_at!""#,
+        job.id.as_uuid(),
+        job.tenant.as_str(),
+        job.queue.as_str(),
+        job.model.as_str(),
+        job.path.as_str(),
+        i16::from(job.priority.get()),
+        job.run_at,
+        job.deadline,
+        job.max_attempts.map(|most| most as i16),
+        job.on_unknown == OnUnknown::Hold,
+        Json(job.tags.pairs()) as _,
+        job.traceparent.as_deref(),
+        job.body.as_slice(),
+        wakes,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(created_at)
 }
 
 /// One column of a batch, as the statement's array.

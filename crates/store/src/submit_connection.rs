@@ -13,7 +13,7 @@ use sluice_domain::{JobId, NewJob, SubmitOutcome};
 use crate::{
     Store, StoreError,
     pool::{Connections, Lent},
-    submit::{as_key_wait_ms, none_if_key_held, submit_batch},
+    submit::{as_key_wait_ms, none_if_key_held, submit_batch, submit_one},
 };
 
 /// A connection for one task. A call that is dropped half way loses the connection, and the next one takes another.
@@ -41,6 +41,21 @@ impl SubmitConnection {
         let outcomes = submit_batch(&mut lent, jobs, as_key_wait_ms(key_wait)).await;
         self.keep_unless_broken(lent.done(), outcomes.as_ref().err());
         none_if_key_held(outcomes)
+    }
+
+    /// Stores one job that has no idempotency key, and says when it was submitted. With `wakes`, sleeping workers are
+    /// rung by the same statement: they hear it with its commit. That takes a lock that is global to the server, so it
+    /// is for whoever has not rung for a while; and since a worker that falls asleep meanwhile is missed, ring once more
+    /// afterwards. `None`: somebody holds a whole table, and nothing was stored.
+    pub async fn submit_keyless(
+        &mut self,
+        job: &NewJob,
+        wakes: bool,
+    ) -> Result<Option<DateTime<Utc>>, StoreError> {
+        let mut lent = self.take().await?;
+        let created_at = submit_one(&mut lent, job, wakes).await;
+        self.keep_unless_broken(lent.done(), created_at.as_ref().err());
+        none_if_key_held(created_at)
     }
 
     /// When a job was submitted: the same moment for all jobs of one statement.

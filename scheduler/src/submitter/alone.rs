@@ -105,6 +105,11 @@ impl Loner {
         self.ready_bell.ring();
     }
 
+    /// Whether the last ring was so long ago that the next one may go with a submit's own statement.
+    pub(super) fn may_ring_within(&self) -> bool {
+        !self.ready_bell.is_resting()
+    }
+
     fn wait_for_key_of(&self, job: &NewJob) -> Option<KeyWait<'_>> {
         let key = job.idempotency_key.clone()?;
         let mut waited_for = self.waited_for.lock().unwrap_or_else(PoisonError::into_inner);

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
+use chrono::{DateTime, Utc};
 use sluice_domain::{NewJob, SubmitOutcome};
 use sluice_store::StoreError;
 use tokio::{
@@ -23,6 +24,9 @@ const LONG_WAIT: Duration = Duration::from_secs(1);
 
 /// How long the answer of a submit that has committed may wait for the time at which it was stored.
 const READ_BACK: Duration = Duration::from_secs(1);
+
+/// The outcome of each job, and when they were submitted, where that is known.
+type Outcomes = (Vec<SubmitOutcome>, Option<DateTime<Utc>>);
 
 type Verdict = oneshot::Sender<Result<Stored, ApiError>>;
 
@@ -99,9 +103,9 @@ impl Writer {
                 continue;
             }
             let begun = Instant::now();
-            let storing = self.connection.submit_many_if_keys_free(&group.jobs, KEY_WAIT);
-            match timeout(PATIENCE, storing).await.unwrap_or_else(|_| Err(StoreError::timed_out())) {
-                Ok(Some(outcomes)) => self.tell(group, outcomes).await,
+            let storing = timeout(PATIENCE, self.outcomes(&group.jobs));
+            match storing.await.unwrap_or_else(|_| Err(StoreError::timed_out())) {
+                Ok(Some((outcomes, created_at))) => self.tell(group, outcomes, created_at).await,
                 Ok(None) => waiting.extend(self.send_keyed_alone(group)),
                 Err(error) if error.is_unavailable() => {
                     self.desk.note_outage(begun.elapsed());
@@ -115,6 +119,20 @@ impl Writer {
                 }
             }
         }
+    }
+
+    /// Stores jobs by one statement; with their outcomes, when they were submitted, where the statement says so. `None`:
+    /// a lock was in the way.
+    async fn outcomes(&mut self, jobs: &[NewJob]) -> Result<Option<Outcomes>, StoreError> {
+        if let [job] = jobs
+            && job.idempotency_key.is_none()
+        {
+            let wakes = self.desk.loner.may_ring_within();
+            let created_at = self.connection.submit_keyless(job, wakes).await?;
+            return Ok(created_at.map(|at| (vec![SubmitOutcome::Created(job.id)], Some(at))));
+        }
+        let outcomes = self.connection.submit_many_if_keys_free(jobs, KEY_WAIT).await?;
+        Ok(outcomes.map(|outcomes| (outcomes, None)))
     }
 
     /// Lets the jobs with keys go on alone, and gives back the others.
@@ -132,19 +150,25 @@ impl Writer {
     }
 
     /// Tells what became of the jobs of one statement, which has committed.
-    async fn tell(&mut self, group: Group, outcomes: Vec<SubmitOutcome>) {
+    async fn tell(
+        &mut self,
+        group: Group,
+        outcomes: Vec<SubmitOutcome>,
+        mut created_at: Option<DateTime<Utc>>,
+    ) {
         let created = outcomes.iter().find_map(|outcome| match outcome {
             SubmitOutcome::Created(id) => Some(*id),
             _ => None,
         });
-        let mut created_at = None;
         if let Some(id) = created {
             self.desk.loner.ring();
             // The ringer first: somebody sleeps who could be at work.
             tokio::task::yield_now().await;
-            // What can't be read now is left to the answers, which then read their jobs.
-            let reading = timeout(READ_BACK, self.connection.job_created_at(id));
-            created_at = reading.await.ok().and_then(Result::ok).flatten();
+            if created_at.is_none() {
+                // What can't be read now is left to the answers, which then read their jobs.
+                let reading = timeout(READ_BACK, self.connection.job_created_at(id));
+                created_at = reading.await.ok().and_then(Result::ok).flatten();
+            }
         }
         for ((job, (_, verdict)), outcome) in group.jobs.into_iter().zip(group.seats).zip(outcomes) {
             // Nobody hears it where the client has gone.

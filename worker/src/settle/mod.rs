@@ -1,7 +1,7 @@
 //! Writes outcomes, many in one statement: a group commit.
 //!
-//! A group is what gathers in a few milliseconds, or less when nothing else is under way. Two groups are written at
-//! once at most. One that can't be written at the first try is brought to the spool, and waits in the backlog until it
+//! A group is what gathers in a few milliseconds, or less when nothing else is under way. One group is written at a time,
+//! and a second one beside it where that takes long. One that can't be written at the first try is brought to the spool, and waits in the backlog until it
 //! is written, since it may hold answers that were paid for. While the database is away, what comes goes to the spool at
 //! once, and the oldest group of the backlog is what finds out that it is back. What waits is bounded: then no more
 //! calls are started.
@@ -22,8 +22,8 @@ use std::{
 
 use sluice_domain::Settlement;
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
-    time::{Instant, timeout_at},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Span;
@@ -35,8 +35,9 @@ use crate::{SettledJob, core::Core};
 /// How long a group gathers. With 200 calls of 50 ms under way, 5 ms instead of 3 spare a tenth of what Postgres uses;
 /// more spare little. Whoever works alone waits for nobody.
 const GATHER: Duration = Duration::from_millis(5);
-/// Groups that are written at once.
-const WRITERS: usize = 2;
+/// A second group is written beside the first only when that has been waited for so long. Two at once share the same
+/// cores and the same log, and cost more than one after the other; but one that hangs must not keep all others.
+const SECOND_AFTER: Duration = Duration::from_millis(25);
 /// Answers that may wait in memory, in bytes; above it no call is started.
 const MAX_UNSETTLED_BYTES: usize = 128 * 1024 * 1024;
 /// Settlements that may wait in memory; above it no call is started.
@@ -172,7 +173,7 @@ pub(crate) async fn close(core: &Core) -> Unwritten {
 }
 
 async fn run(core: Arc<Core>, mut unsettled: mpsc::UnboundedReceiver<Unsettled>, settled: Settled) {
-    let writers = Arc::new(Semaphore::new(WRITERS));
+    let turns = Turns::default();
     let mut away = core.settler.away.subscribe();
     loop {
         let first = tokio::select! {
@@ -181,27 +182,55 @@ async fn run(core: Arc<Core>, mut unsettled: mpsc::UnboundedReceiver<Unsettled>,
         };
         let Some(first) = first else { return };
         let until = Instant::now() + GATHER;
-        let permit = tokio::select! {
+        let turn = tokio::select! {
             biased;
             // The sender lives as long as the worker.
             _ = away.wait_for(|away| *away) => None,
             () = core.settler.closing.cancelled() => None,
-            permit = Arc::clone(&writers).acquire_owned() => permit.ok(),
+            turn = turns.next() => Some(turn),
         };
         let group = gather(&core, first, &mut unsettled, until).await;
-        let Some(permit) = permit else {
+        let Some(turn) = turn else {
             write::put_off(&core, group).await;
             continue;
         };
         let (writer, settled) = (Arc::clone(&core), settled.clone());
         core.settler.tasks.spawn(async move {
             write::write(&writer, group, settled.as_ref()).await;
-            drop(permit);
+            drop(turn);
         });
     }
     while let Ok(first) = unsettled.try_recv() {
         let group = gather(&core, first, &mut unsettled, Instant::now()).await;
         write::put_off(&core, group).await;
+    }
+}
+
+/// Who may write.
+#[derive(Debug)]
+struct Turns {
+    first: Arc<Semaphore>,
+    second: Arc<Semaphore>,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self { first: Arc::new(Semaphore::new(1)), second: Arc::new(Semaphore::new(1)) }
+    }
+}
+
+impl Turns {
+    /// Waits for a turn, which ends when it is dropped. None is lost where the waiting is given up.
+    async fn next(&self) -> OwnedSemaphorePermit {
+        let first = || Arc::clone(&self.first).acquire_owned();
+        let turn = match timeout(SECOND_AFTER, first()).await {
+            Ok(turn) => turn,
+            Err(_) => tokio::select! {
+                turn = first() => turn,
+                turn = Arc::clone(&self.second).acquire_owned() => turn,
+            },
+        };
+        turn.expect("a semaphore that is never closed")
     }
 }
 

@@ -1,5 +1,5 @@
-//! What a worker does with the database, as a loop of its own: it leases the next batch while the last is settled, by two
-//! writers, with the batch sizes of the product's worker. The calls are left out: every job is answered at once.
+//! What a worker does with the database, as a loop of its own: it leases the next batch while the last is settled, with
+//! the batch sizes of the product's worker (whose second writer, for when the first is slow, is left out). The calls are left out: every job is answered at once.
 //!
 //! This folder is the one place that knows how the store leases and settles.
 
@@ -29,8 +29,8 @@ pub use same_sql::same_sql;
 pub const LEASE_BATCH: u32 = 200;
 /// The most settlements of one statement, as in `worker/src/settle.rs`.
 pub const SETTLE_GROUP: usize = 200;
-/// Groups that a worker writes at once, as in `worker/src/settle.rs`.
-const WRITERS: usize = 2;
+/// A worker leases over one connection and settles over another.
+const CONNECTIONS: u32 = 2;
 
 /// What some workers did.
 #[derive(Clone, Debug, Default)]
@@ -84,7 +84,7 @@ impl Workers {
     pub async fn connect(database: &Database, count: usize) -> Result<Self> {
         let mut workers = Vec::with_capacity(count);
         for number in 0..count {
-            let store = database.store(WRITERS as u32 + 1).await?;
+            let store = database.store(CONNECTIONS).await?;
             let incarnation = start_incarnation(&store, number).await?;
             let leasing = Arc::new(Mutex::new(Leasing::new(store.clone(), incarnation)));
             workers.push(Worker { store, incarnation, leasing, answer: payload::answer().into() });
@@ -207,24 +207,14 @@ async fn start_incarnation(store: &Store, number: usize) -> Result<IncarnationId
     Ok(id)
 }
 
-/// One worker: a loop that leases, and writers.
+/// One worker: a loop that leases, and a writer.
 async fn work(worker: Worker, shared: Arc<Shared>) -> Result<()> {
     let Worker { store, incarnation, leasing, answer } = worker;
-    // About one lease waits while two groups are written: what the product fetches ahead.
+    // About one lease waits while a group is written: what the product fetches ahead.
     let (sender, receiver) = mpsc::channel(LEASE_BATCH as usize / SETTLE_GROUP);
-    let receiver = Arc::new(Mutex::new(receiver));
-    let writers: Vec<_> = (0..WRITERS)
-        .map(|_| {
-            let (shared, receiver) = (Arc::clone(&shared), Arc::clone(&receiver));
-            tokio::spawn(settle(store.clone(), incarnation, Arc::clone(&answer), shared, receiver))
-        })
-        .collect();
-    // Only the writers may keep it open: where both have failed, nobody is waited for.
-    drop(receiver);
+    let writer = tokio::spawn(settle(store, incarnation, answer, Arc::clone(&shared), receiver));
     let leased = leasing.lock().await.run(&shared, sender).await;
-    for writer in writers {
-        writer.await.context("a writer panicked")??;
-    }
+    writer.await.context("a writer panicked")??;
     leased
 }
 

@@ -1,4 +1,4 @@
-//! The half that settles: writers that take turns at the groups.
+//! The half that settles, group after group.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -11,7 +11,7 @@ use sluice_domain::{
     UpstreamUse, Usage,
 };
 use sluice_store::Store;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::mpsc;
 
 use super::Shared;
 use crate::rig::payload;
@@ -22,10 +22,9 @@ pub(super) async fn settle(
     incarnation: IncarnationId,
     answer: Arc<[u8]>,
     shared: Arc<Shared>,
-    receiver: Arc<Mutex<mpsc::Receiver<Vec<LeasedJob>>>>,
+    mut receiver: mpsc::Receiver<Vec<LeasedJob>>,
 ) -> Result<()> {
-    loop {
-        let Some(group) = receiver.lock().await.recv().await else { return Ok(()) };
+    while let Some(group) = receiver.recv().await {
         let settlements: Vec<Settlement> =
             group.iter().map(|job| success(incarnation, job, &answer)).collect();
         let begun = Instant::now();
@@ -35,6 +34,7 @@ pub(super) async fn settle(
         ensure!(is_right && verdicts.len() == group.len(), "a settle was refused: {verdicts:?}");
         shared.settled.fetch_add(group.len() as u64, Ordering::Relaxed);
     }
+    Ok(())
 }
 
 fn success(incarnation: IncarnationId, job: &LeasedJob, answer: &[u8]) -> Settlement {
