@@ -175,12 +175,15 @@ COMMENT ON FUNCTION sluice.submit_one(uuid, text, text, text, text, smallint, ti
 REVOKE ALL ON FUNCTION sluice.submit_one(uuid, text, text, text, text, smallint, timestamptz, timestamptz, smallint, boolean,
     jsonb, text, bytea, boolean) FROM PUBLIC;
 
-CREATE OR REPLACE FUNCTION sluice.submit_batch(
+-- It says when the jobs were submitted, so that nobody has to ask.
+DROP FUNCTION sluice.submit_batch(uuid[], text[], text[], text[], text[], smallint[], text[], timestamptz[], timestamptz[],
+    smallint[], boolean[], jsonb[], text[], bytea[], integer);
+CREATE FUNCTION sluice.submit_batch(
     p_ids uuid[], p_tenants text[], p_queues text[], p_models text[], p_paths text[], p_priorities smallint[],
     p_keys text[], p_run_ats timestamptz[], p_deadlines timestamptz[], p_max_attempts smallint[],
     p_holds boolean[], p_tags jsonb[], p_traceparents text[], p_bodies bytea[],
     p_key_wait_ms integer)
-    RETURNS TABLE (ordinal integer, job_id uuid, verdict text)
+    RETURNS TABLE (ordinal integer, job_id uuid, verdict text, created_at timestamptz)
     LANGUAGE plpgsql
     SET search_path = pg_catalog, sluice, pg_temp
     SET lock_timeout = '2s'
@@ -199,7 +202,7 @@ DECLARE
     v_new_keys integer;
 BEGIN
     IF cardinality(p_ids) = 1 AND p_keys[1] IS NULL THEN
-        PERFORM sluice.submit_one(p_ids[1], p_tenants[1], p_queues[1], p_models[1], p_paths[1], p_priorities[1],
+        created_at := sluice.submit_one(p_ids[1], p_tenants[1], p_queues[1], p_models[1], p_paths[1], p_priorities[1],
             p_run_ats[1], p_deadlines[1], p_max_attempts[1], p_holds[1], p_tags[1], p_traceparents[1], p_bodies[1],
             false);
         ordinal := 1;
@@ -234,7 +237,8 @@ BEGIN
             SELECT i.ordinal::integer, k.job_id,
                    CASE WHEN k.content_sha256
                              = sha256(convert_to(i.path || E'\x1f' || i.model || E'\x1f', 'UTF8') || sha256(i.body))
-                        THEN 'existing' ELSE 'other_content' END
+                        THEN 'existing' ELSE 'other_content' END,
+                   NULL::timestamptz
             FROM unnest(p_ids, p_tenants, p_models, p_paths, p_keys, p_bodies) WITH ORDINALITY
                  AS i(id, tenant, model, path, key, body, ordinal)
             JOIN sluice.idempotency_keys k ON k.tenant = i.tenant AND k.key = i.key
@@ -273,8 +277,13 @@ BEGIN
                0, hold, deadline
         FROM input
     )
-    SELECT i.ordinal::integer, i.id, 'created' FROM input i;
+    SELECT i.ordinal::integer, i.id, 'created', v_key FROM input i;
 END $$;
+COMMENT ON FUNCTION sluice.submit_batch(uuid[], text[], text[], text[], text[], smallint[], text[], timestamptz[],
+    timestamptz[], smallint[], boolean[], jsonb[], text[], bytea[], integer) IS
+    'Stores jobs that were checked. A row for each: its place in the input, the job''s id, created, existing or other_content, and if created, when.';
+REVOKE ALL ON FUNCTION sluice.submit_batch(uuid[], text[], text[], text[], text[], smallint[], text[], timestamptz[],
+    timestamptz[], smallint[], boolean[], jsonb[], text[], bytea[], integer) FROM PUBLIC;
 
 CREATE OR REPLACE FUNCTION sluice.submit(
     body json, path text DEFAULT '/v1/chat/completions', queue text DEFAULT 'default', priority integer DEFAULT 3,

@@ -49,5 +49,5 @@ pub use maintenance::{ReapRequest, Reaped};
 pub use migrate::{MigrationReport, SchemaState};
 pub use pauses::{Pause, PausedKind};
 pub use replay::ReplayOutcome;
-pub use submit::MAX_SUBMIT_BATCH;
+pub use submit::{MAX_SUBMIT_BATCH, Submitted};
 pub use submit_connection::SubmitConnection;

@@ -75,9 +75,9 @@ impl Store {
             return Ok(Vec::new());
         }
         let mut lent = self.pool.lend().await?;
-        let outcomes = submit_batch(&mut lent, jobs, key_wait_ms).await;
+        let submitted = submit_batch(&mut lent, jobs, key_wait_ms).await;
         drop(lent.done());
-        outcomes
+        submitted.map(|submitted| submitted.outcomes)
     }
 }
 
@@ -94,15 +94,24 @@ pub(crate) fn none_if_key_held<T>(outcomes: Result<T, StoreError>) -> Result<Opt
     }
 }
 
+/// What became of the jobs of one statement.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Submitted {
+    /// In the order of the jobs.
+    pub outcomes: Vec<SubmitOutcome>,
+    /// When those that are new were submitted; `None` if none is.
+    pub created_at: Option<DateTime<Utc>>,
+}
+
 /// The statement itself, for at least one job.
 pub(crate) async fn submit_batch(
     connection: &mut PgConnection,
     jobs: &[NewJob],
     key_wait_ms: i32,
-) -> Result<Vec<SubmitOutcome>, StoreError> {
+) -> Result<Submitted, StoreError> {
     let rows = sqlx::query!(
         r#"-- job_submit_batch
-            SELECT ordinal AS "ordinal!", job_id AS "job_id!", verdict AS "verdict!"
+            SELECT ordinal AS "ordinal!", job_id AS "job_id!", verdict AS "verdict!", created_at
             FROM sluice.submit_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"#,
         &column(jobs, |job| job.id.as_uuid()),
         &column(jobs, |job| job.tenant.as_str()) as _,
@@ -123,7 +132,9 @@ pub(crate) async fn submit_batch(
     .fetch_all(connection)
     .await?;
     let mut outcomes = vec![None; jobs.len()];
+    let mut created_at = None;
     for row in rows {
+        created_at = created_at.or(row.created_at);
         let id = JobId::from_uuid(row.job_id);
         let outcome = match row.verdict.as_str() {
             "created" => SubmitOutcome::Created(id),
@@ -135,10 +146,10 @@ pub(crate) async fn submit_batch(
             *slot = Some(outcome);
         }
     }
-    outcomes
+    let outcomes = outcomes
         .into_iter()
-        .map(|outcome| outcome.ok_or_else(|| StoreError::UnknownValue("a submit without answer".to_owned())))
-        .collect()
+        .map(|outcome| outcome.ok_or_else(|| StoreError::UnknownValue("a submit without answer".to_owned())));
+    Ok(Submitted { outcomes: outcomes.collect::<Result<_, _>>()?, created_at })
 }
 
 /// Stores a job that has no key, by the leanest statement; says when it was submitted.

@@ -5,15 +5,14 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use sqlx::{pool::PoolConnection, postgres::Postgres};
 
-use sluice_domain::{JobId, NewJob, SubmitOutcome};
+use sluice_domain::{NewJob, SubmitOutcome};
 
 use crate::{
     Store, StoreError,
     pool::{Connections, Lent},
-    submit::{as_key_wait_ms, none_if_key_held, submit_batch, submit_one},
+    submit::{Submitted, as_key_wait_ms, none_if_key_held, submit_batch, submit_one},
 };
 
 /// A connection for one task. A call that is dropped half way loses the connection, and the next one takes another.
@@ -36,14 +35,14 @@ impl SubmitConnection {
         &mut self,
         jobs: &[NewJob],
         key_wait: Duration,
-    ) -> Result<Option<Vec<SubmitOutcome>>, StoreError> {
+    ) -> Result<Option<Submitted>, StoreError> {
         let mut lent = self.take().await?;
-        let outcomes = submit_batch(&mut lent, jobs, as_key_wait_ms(key_wait)).await;
-        self.keep_unless_broken(lent.done(), outcomes.as_ref().err());
-        none_if_key_held(outcomes)
+        let submitted = submit_batch(&mut lent, jobs, as_key_wait_ms(key_wait)).await;
+        self.keep_unless_broken(lent.done(), submitted.as_ref().err());
+        none_if_key_held(submitted)
     }
 
-    /// Stores one job that has no idempotency key, and says when it was submitted. With `wakes`, sleeping workers are
+    /// Stores one job that has no idempotency key. With `wakes`, sleeping workers are
     /// rung by the same statement: they hear it with its commit. That takes a lock that is global to the server, so it
     /// is for whoever has not rung for a while; and since a worker that falls asleep meanwhile is missed, ring once more
     /// afterwards. `None`: somebody holds a whole table, and nothing was stored.
@@ -51,25 +50,13 @@ impl SubmitConnection {
         &mut self,
         job: &NewJob,
         wakes: bool,
-    ) -> Result<Option<DateTime<Utc>>, StoreError> {
+    ) -> Result<Option<Submitted>, StoreError> {
         let mut lent = self.take().await?;
         let created_at = submit_one(&mut lent, job, wakes).await;
         self.keep_unless_broken(lent.done(), created_at.as_ref().err());
-        none_if_key_held(created_at)
-    }
-
-    /// When a job was submitted: the same moment for all jobs of one statement.
-    pub async fn job_created_at(&mut self, id: JobId) -> Result<Option<DateTime<Utc>>, StoreError> {
-        let mut lent = self.take().await?;
-        let created_at = sqlx::query_scalar!(
-            "-- job_created_at\nSELECT created_at FROM sluice.jobs WHERE id = $1",
-            id.as_uuid(),
-        )
-        .fetch_optional(&mut *lent)
-        .await
-        .map_err(StoreError::from);
-        self.keep_unless_broken(lent.done(), created_at.as_ref().err());
-        created_at
+        let created_at = none_if_key_held(created_at)?;
+        Ok(created_at
+            .map(|at| Submitted { outcomes: vec![SubmitOutcome::Created(job.id)], created_at: Some(at) }))
     }
 
     /// Gives the connection back to the pool.

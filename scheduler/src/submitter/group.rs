@@ -2,9 +2,8 @@
 
 use std::sync::{Arc, PoisonError};
 
-use chrono::{DateTime, Utc};
-use sluice_domain::{NewJob, SubmitOutcome};
-use sluice_store::StoreError;
+use sluice_domain::NewJob;
+use sluice_store::{StoreError, Submitted};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Duration, Instant, timeout},
@@ -21,12 +20,6 @@ const MAX_GROUP_BYTES: usize = 4 * 1024 * 1024;
 const KEY_WAIT: Duration = Duration::from_millis(5);
 /// A group that waited so long for the database in vain is refused together with those that waited behind it.
 const LONG_WAIT: Duration = Duration::from_secs(1);
-
-/// How long the answer of a submit that has committed may wait for the time at which it was stored.
-const READ_BACK: Duration = Duration::from_secs(1);
-
-/// The outcome of each job, and when they were submitted, where that is known.
-type Outcomes = (Vec<SubmitOutcome>, Option<DateTime<Utc>>);
 
 type Verdict = oneshot::Sender<Result<Stored, ApiError>>;
 
@@ -105,7 +98,7 @@ impl Writer {
             let begun = Instant::now();
             let storing = timeout(PATIENCE, self.outcomes(&group.jobs));
             match storing.await.unwrap_or_else(|_| Err(StoreError::timed_out())) {
-                Ok(Some((outcomes, created_at))) => self.tell(group, outcomes, created_at).await,
+                Ok(Some(submitted)) => self.tell(group, submitted).await,
                 Ok(None) => waiting.extend(self.send_keyed_alone(group)),
                 Err(error) if error.is_unavailable() => {
                     self.desk.note_outage(begun.elapsed());
@@ -121,18 +114,14 @@ impl Writer {
         }
     }
 
-    /// Stores jobs by one statement; with their outcomes, when they were submitted, where the statement says so. `None`:
-    /// a lock was in the way.
-    async fn outcomes(&mut self, jobs: &[NewJob]) -> Result<Option<Outcomes>, StoreError> {
-        if let [job] = jobs
-            && job.idempotency_key.is_none()
-        {
-            let wakes = self.desk.loner.may_ring_within();
-            let created_at = self.connection.submit_keyless(job, wakes).await?;
-            return Ok(created_at.map(|at| (vec![SubmitOutcome::Created(job.id)], Some(at))));
+    /// Stores jobs by one statement. `None`: a lock was in the way.
+    async fn outcomes(&mut self, jobs: &[NewJob]) -> Result<Option<Submitted>, StoreError> {
+        match jobs {
+            [job] if job.idempotency_key.is_none() => {
+                self.connection.submit_keyless(job, self.desk.loner.may_ring_within()).await
+            }
+            jobs => self.connection.submit_many_if_keys_free(jobs, KEY_WAIT).await,
         }
-        let outcomes = self.connection.submit_many_if_keys_free(jobs, KEY_WAIT).await?;
-        Ok(outcomes.map(|outcomes| (outcomes, None)))
     }
 
     /// Lets the jobs with keys go on alone, and gives back the others.
@@ -150,25 +139,12 @@ impl Writer {
     }
 
     /// Tells what became of the jobs of one statement, which has committed.
-    async fn tell(
-        &mut self,
-        group: Group,
-        outcomes: Vec<SubmitOutcome>,
-        mut created_at: Option<DateTime<Utc>>,
-    ) {
-        let created = outcomes.iter().find_map(|outcome| match outcome {
-            SubmitOutcome::Created(id) => Some(*id),
-            _ => None,
-        });
-        if let Some(id) = created {
+    async fn tell(&self, group: Group, submitted: Submitted) {
+        let Submitted { outcomes, created_at } = submitted;
+        if created_at.is_some() {
             self.desk.loner.ring();
             // The ringer first: somebody sleeps who could be at work.
             tokio::task::yield_now().await;
-            if created_at.is_none() {
-                // What can't be read now is left to the answers, which then read their jobs.
-                let reading = timeout(READ_BACK, self.connection.job_created_at(id));
-                created_at = reading.await.ok().and_then(Result::ok).flatten();
-            }
         }
         for ((job, (_, verdict)), outcome) in group.jobs.into_iter().zip(group.seats).zip(outcomes) {
             // Nobody hears it where the client has gone.

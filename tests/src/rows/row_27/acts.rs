@@ -47,10 +47,10 @@ pub fn hot() -> Vec<Act> {
         act!(submit_many_if_keys_free: |store, props| {
             store.submit_many_if_keys_free(&props.keyed, Duration::from_millis(5))
         }),
-        act!(job_created_at: |store, props| async {
+        act!(submit_keyless: |store, props| async {
             let mut connection = store.submit_connection();
             connection.submit_many_if_keys_free(&props.keyed, Duration::from_millis(5)).await?;
-            connection.job_created_at(props.queued).await
+            connection.submit_keyless(&props.fresh, true).await
         }),
         act!(board, lease_many: |store, props| by_hand::lease(store, props.incarnation, 2)),
         act!(board_above: |store, props| store.board_above(None, None, &[])),
