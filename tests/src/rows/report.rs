@@ -75,7 +75,7 @@ impl Report {
 
     /// Of two parts of a row, both together. Of times, the longer ones.
     #[must_use]
-    pub fn and(self, other: Self) -> Self {
+    pub fn and(self, other: &Self) -> Self {
         Self {
             ok: self.ok && other.ok,
             jobs: self.jobs + other.jobs,

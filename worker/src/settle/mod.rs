@@ -223,12 +223,13 @@ impl Turns {
     /// Waits for a turn, which ends when it is dropped. None is lost where the waiting is given up.
     async fn next(&self) -> OwnedSemaphorePermit {
         let first = || Arc::clone(&self.first).acquire_owned();
-        let turn = match timeout(SECOND_AFTER, first()).await {
-            Ok(turn) => turn,
-            Err(_) => tokio::select! {
+        let turn = if let Ok(turn) = timeout(SECOND_AFTER, first()).await {
+            turn
+        } else {
+            tokio::select! {
                 turn = first() => turn,
                 turn = Arc::clone(&self.second).acquire_owned() => turn,
-            },
+            }
         };
         turn.expect("a semaphore that is never closed")
     }

@@ -93,6 +93,7 @@ impl Workers {
     }
 
     /// Lets them answer with so many bytes.
+    #[must_use]
     pub fn answering(mut self, bytes: usize) -> Self {
         for worker in &mut self.workers {
             worker.answer = payload::answer_of(bytes).into();
