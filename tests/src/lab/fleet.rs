@@ -39,7 +39,10 @@ pub struct Worker {
 impl Lab {
     /// Starts one more scheduler and waits until it is ready.
     pub async fn start_scheduler(&mut self) -> Result<()> {
-        let name = format!("scheduler-{}", self.schedulers.len());
+        // Those that were started before may be gone; their logs stay.
+        let names = (0..).map(|number| format!("scheduler-{number}"));
+        let mut free = names.filter(|name| !self.folder.join(format!("{name}.log")).exists());
+        let name = free.next().context("there is always one more name")?;
         let (listen, grpc) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
         let mut variables = self.variables.clone();
         variables.extend([("SLUICE_LISTEN", listen.clone()), ("SLUICE_GRPC_LISTEN", grpc.clone())]);

@@ -37,7 +37,7 @@ const SUPERVISION: Duration = Duration::from_millis(500);
 /// A server that is down is asked no longer.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// After so long without a sign of it, a disk that has room is still taken for full.
-const GOES_ON_WITHIN: Duration = Duration::from_mins(1);
+const GOES_ON_WITHIN: Duration = Duration::from_mins(3);
 
 /// Runs the row.
 pub async fn run(case: &Case) -> Result<Report> {

@@ -63,7 +63,7 @@ pub async fn run(case: &Case) -> Result<Report> {
         let burst =
             LoadPlan { seed: case.seed * 1_000 + jump, per_second: 500.0, most: slots * 4, hold_share: 0.0 };
         told.add(Load::start(&lab, burst)?.finish().await?);
-        database_jumps(&lab, database, wrong_by, &mut findings).await?;
+        database_jumps(case, &lab, (database, wrong_by), &mut findings).await?;
     }
     told.add(load.stop().await?);
     let reckoning = lab.reckon(&told, Vec::new(), Duration::from_mins(5)).await?;
@@ -99,9 +99,9 @@ async fn workers_jump(
 
 /// The database's clock jumps. Jobs that wait then must not wait for it to come round again.
 async fn database_jumps(
+    case: &Case,
     lab: &Lab,
-    clock: &FakeClock,
-    wrong_by: TimeDelta,
+    (clock, wrong_by): (&FakeClock, TimeDelta),
     findings: &mut Findings,
 ) -> Result<()> {
     let real: DateTime<Utc> = lab.now().await?;
@@ -110,7 +110,7 @@ async fn database_jumps(
     let jump = lab.now().await? - real;
     findings.demand(jump.abs() > HOUR / 2, || format!("the database's clock jumped by {jump} only"));
     let jumped = std::time::Instant::now();
-    let worked = until("jobs that waited to be worked", WORKED_WITHIN, async || {
+    let worked = until("jobs that waited to be worked", case.bound(WORKED_WITHIN), async || {
         Ok(lab.never_leased(&waiting).await? == 0)
     });
     match worked.await {
