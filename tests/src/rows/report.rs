@@ -200,4 +200,15 @@ mod tests {
              late_kept late_lost recovery_ms_p50 recovery_ms_p99 detail"
         );
     }
+
+    #[test]
+    fn two_parts_are_counted_together_and_both_must_hold() {
+        let case = Case { row: 16, seed: 7, scale: Scale::Full, folder: PathBuf::new() };
+        let one = Report { jobs: 3, recovery_ms_p99: Some(5), ..Report::sound(&case) }.of_part("One");
+        let two = Report { ok: false, jobs: 4, lost: 1, detail: "x".to_owned(), ..one.clone() };
+        let both = one.and(two.of_part("Two"));
+        assert_eq!((both.row, both.seed, both.ok), (16, 7, false));
+        assert_eq!((both.jobs, both.lost, both.recovery_ms_p99), (7, 1, Some(5)));
+        assert_eq!(both.detail, "One: . Two: x");
+    }
 }

@@ -195,3 +195,21 @@ async fn a_database_is_reached_by_way_of_a_proxy() {
     assert_eq!(name, database.name());
     assert!(proxy.passed(Direction::ToClient) > 0);
 }
+
+#[tokio::test]
+async fn an_address_that_moves_leads_new_connections_to_another_server() {
+    let proxy = FaultProxy::start(1, Target::Tcp(echo_server().await)).unwrap();
+    let stream = TcpStream::connect(proxy.address()).await.unwrap();
+    let mut line = Line { proxy, stream };
+    line.send(b"one").await;
+    line.hears(b"one").await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    line.proxy.lead_to(Target::Tcp(listener.local_addr().unwrap()));
+    line.send(b"still one").await;
+    line.hears(b"still one").await;
+    line.stream = TcpStream::connect(line.proxy.address()).await.unwrap();
+    let (mut other, _) =
+        timeout(SOON, listener.accept()).await.expect("it leads to the other server").unwrap();
+    other.write_all(b"two").await.unwrap();
+    line.hears(b"two").await;
+}

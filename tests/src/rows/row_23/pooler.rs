@@ -12,7 +12,6 @@ use anyhow::{Context, Result, bail};
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
-use uuid::Uuid;
 
 use crate::{
     lab::{Lab, tools, until},
@@ -25,15 +24,14 @@ const STARTED_WITHIN: Duration = Duration::from_mins(1);
 /// A running pooler; it ends with the value.
 pub struct Pooler {
     url: String,
-    _server: Server,
+    _process: Child,
     /// Its settings, in a folder that other accounts can read.
     _folder: TempDir,
 }
 
-enum Server {
-    Program { _process: Child },
-    Container { name: String },
-}
+/// In the container: the pooler, for as long as somebody holds the other end of its input. So it ends with whoever
+/// started it, however that ends.
+const WHILE_HELD: &str = "pgbouncer \"$0\" & cat >/dev/null; kill $!";
 
 /// Whom it serves, and how.
 struct Settings {
@@ -62,9 +60,9 @@ impl Pooler {
             socket: database.get_socket().context("the server listens on a socket")?.clone(),
             log: lab.folder().join("pgbouncer.log"),
         };
-        let server = match found.split_once(' ') {
+        let process = match found.split_once(' ') {
             Some(("program", path)) => settings.run_program(path)?,
-            Some(("image", name)) => settings.run_image(name).await?,
+            Some(("image", name)) => settings.run_image(name)?,
             _ => bail!("tests/tools/pgbouncer said {found:?}"),
         };
         let (user, name) = (database.get_username(), database.get_database().unwrap_or_default());
@@ -75,7 +73,7 @@ impl Pooler {
         })
         .await
         .with_context(|| fs::read_to_string(&settings.log).unwrap_or_default())?;
-        Ok(Ok(Self { url, _server: server, _folder: folder }))
+        Ok(Ok(Self { url, _process: process, _folder: folder }))
     }
 
     /// The database's URL by way of it.
@@ -85,46 +83,33 @@ impl Pooler {
 }
 
 impl Settings {
-    fn run_program(&self, path: &str) -> Result<Server> {
+    fn run_program(&self, path: &str) -> Result<Child> {
         let owner = fs::metadata(&self.socket)?;
-        let log = fs::File::create(&self.log)?;
         let mut command = Command::new(path);
-        command.arg(&self.file).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.arg(&self.file).stdin(Stdio::null()).kill_on_drop(true);
         if nix::unistd::geteuid().is_root() {
             // It does not run as root.
             command.uid(owner.uid()).gid(owner.gid());
         }
-        let process = command.kill_on_drop(true).spawn().context("start pgbouncer")?;
-        Ok(Server::Program { _process: process })
+        self.start(command)
     }
 
-    async fn run_image(&self, image: &str) -> Result<Server> {
+    fn run_image(&self, image: &str) -> Result<Child> {
         let owner = fs::metadata(&self.socket)?;
-        let name = format!("sluice-pooler-{}", Uuid::new_v4().simple());
         let mount = |path: &Path| format!("{0}:{0}", path.display());
         let mut command = Command::new("docker");
-        command.args(["run", "--detach", "--rm", "--name", &name, "--network", "host"]);
+        command.args(["run", "--interactive", "--rm", "--network", "host"]);
         command.args(["--user", &format!("{}:{}", owner.uid(), owner.gid())]);
         command.args(["--volume", &mount(&self.socket)]);
         command.args(["--volume", &mount(self.file.parent().context("a file lies in a folder")?)]);
-        command.args(["--entrypoint", "pgbouncer", image]).arg(&self.file);
-        let output = command.output().await.context("run docker")?;
-        fs::write(&self.log, &output.stderr)?;
-        if !output.status.success() {
-            bail!("docker can't run {image}: {}", String::from_utf8_lossy(&output.stderr));
-        }
-        Ok(Server::Container { name })
+        command.args(["--entrypoint", "sh", image, "-c", WHILE_HELD]).arg(&self.file);
+        command.stdin(Stdio::piped());
+        self.start(command)
     }
-}
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Self::Container { name } = self {
-            // It goes with its end (--rm); what can't be ended stays behind.
-            let mut command = std::process::Command::new("docker");
-            command.args(["kill", name]).stdout(Stdio::null()).stderr(Stdio::null());
-            let _ = command.status();
-        }
+    fn start(&self, mut command: Command) -> Result<Child> {
+        let log = fs::File::create(&self.log)?;
+        command.stdout(log.try_clone()?).stderr(log).spawn().context("start pgbouncer")
     }
 }
 
