@@ -160,7 +160,8 @@ pub fn upkeep() -> Vec<Act> {
 mod tests {
     use std::{collections::BTreeSet, fs, path::Path};
 
-    use super::{super::handles::handles, *};
+    use super::*;
+    use crate::rows::row_27::handles::handles;
 
     /// The names of all `pub async fn` in a crate's sources.
     fn public_async_functions(folder: &Path, found: &mut BTreeSet<String>) {
