@@ -206,7 +206,7 @@ mod tests {
         let case = Case { row: 16, seed: 7, scale: Scale::Full, folder: PathBuf::new() };
         let one = Report { jobs: 3, recovery_ms_p99: Some(5), ..Report::sound(&case) }.of_part("One");
         let two = Report { ok: false, jobs: 4, lost: 1, detail: "x".to_owned(), ..one.clone() };
-        let both = one.and(two.of_part("Two"));
+        let both = one.and(&two.of_part("Two"));
         assert_eq!((both.row, both.seed, both.ok), (16, 7, false));
         assert_eq!((both.jobs, both.lost, both.recovery_ms_p99), (7, 1, Some(5)));
         assert_eq!(both.detail, "One: . Two: x");

@@ -59,7 +59,7 @@ struct Pair {
 pub async fn run(case: &Case) -> Result<Report> {
     let synchronous = fail_over(case, Standby::Synchronous).await.context("with a synchronous standby")?;
     let lagging = fail_over(case, Standby::Lagging).await.context("with a standby that lags behind")?;
-    Ok(synchronous.and(lagging))
+    Ok(synchronous.and(&lagging))
 }
 
 async fn fail_over(case: &Case, kind: Standby) -> Result<Report> {
