@@ -61,13 +61,16 @@ pub async fn run(case: &Case) -> Result<Report> {
     lab.variables.push(direct);
     let mut silence = Silence::fall(&lab).await?;
     restart_roles(&mut lab).await?;
-    let listeners = silence.listeners().await?;
+    let listeners = silence.until_listened().await?;
     row.few_jobs(&lab, Phase::NotifyOff).await?;
     let heard = silence.heard().await?;
     let Running { told, mut findings, .. } = row;
     findings.demand(heard == 0, || format!("{heard} bells rang although NOTIFY was off"));
-    findings.demand(!listeners.is_empty() && silence.listeners().await? == listeners, || {
-        "the listeners did not live on while NOTIFY was off".to_owned()
+    let listeners_after = silence.listeners().await?;
+    findings.demand(listeners_after == listeners, || {
+        format!(
+            "while NOTIFY was off the sessions that listen went from {listeners:?} to {listeners_after:?}"
+        )
     });
 
     let reckoning = lab.reckon(&told, Vec::new(), Duration::from_mins(1)).await?;

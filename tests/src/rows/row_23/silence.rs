@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use sqlx::{PgPool, postgres::PgListener};
 use tokio::time::timeout;
 
-use crate::lab::Lab;
+use crate::lab::{Lab, until};
 
 /// All that the product rings.
 const BELLS: [&str; 3] = ["sluice_ready", "sluice_ended", "sluice_cancelled"];
@@ -53,18 +53,27 @@ impl Silence {
         Ok(Self { pool, listener })
     }
 
-    /// The sessions of others that listen.
+    /// Waits for the worker that was started in silence to listen, and gives its session. What rang until then was rung by
+    /// sessions that were older than the silence.
+    pub async fn until_listened(&mut self) -> Result<BTreeSet<i32>> {
+        until("the worker to listen", PATIENCE, async || Ok(!self.listeners().await?.is_empty())).await?;
+        self.heard().await?;
+        self.listeners().await
+    }
+
+    /// The sessions of workers that listen.
     pub async fn listeners(&self) -> Result<BTreeSet<i32>> {
         let sessions: Vec<i32> = sqlx::query_scalar(
             "SELECT pid FROM pg_stat_activity
-             WHERE datname = current_database() AND query ILIKE 'LISTEN %' AND query NOT ILIKE '%own%'",
+             WHERE datname = current_database() AND query ILIKE 'LISTEN %sluice_ready%'
+               AND query NOT ILIKE '%own%'",
         )
         .fetch_all(&self.pool)
         .await?;
         Ok(sessions.into_iter().collect())
     }
 
-    /// How many bells rang so far.
+    /// How many bells rang since this was last asked.
     pub async fn heard(&mut self) -> Result<usize> {
         sqlx::query("SELECT pg_catalog.pg_notify($1, '')").bind(OWN_BELL).execute(&self.pool).await?;
         for heard in 0.. {
