@@ -17,7 +17,7 @@ const BELLS: [&str; 3] = ["sluice_ready", "sluice_ended", "sluice_cancelled"];
 /// What the lab rings itself, to hear that it hears.
 const OWN_BELL: &str = "own";
 /// Longer than a bell that was rung takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 const SWITCH_OFF: [&str; 4] = [
     "CREATE SCHEMA quiet",
