@@ -8,6 +8,11 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use sluice_policy::answer_json::lenient_json;
 
+/// The most choices of a completion, and the most parts of a list that are matched by their index. No honest stream has
+/// so many; another one must not take time that grows with the square of its length, nor become a completion many times
+/// as long.
+const MAX_PARTS: usize = 1_024;
+
 /// What came out of a stream so far.
 #[derive(Debug, Default)]
 pub struct Assembly {
@@ -98,6 +103,10 @@ impl Assembly {
                 continue;
             };
             let index = choice.get("index").and_then(Value::as_u64).unwrap_or(0);
+            if self.choices.len() >= MAX_PARTS && !self.choices.contains_key(&index) {
+                self.is_malformed = true;
+                return;
+            }
             let known = self.choices.entry(index).or_default();
             for (key, value) in choice {
                 let key = if key == "delta" { "message".to_owned() } else { key };
@@ -145,7 +154,8 @@ fn merge(known: &mut Value, value: Value) {
         }
         (Value::Array(known), Value::Array(more)) => {
             for item in more {
-                let index = item.get("index").filter(|index| index.is_u64());
+                let is_searched = known.len() < MAX_PARTS;
+                let index = item.get("index").filter(|index| is_searched && index.is_u64());
                 let same = index.and_then(|index| known.iter_mut().find(|k| k.get("index") == Some(index)));
                 match same {
                     Some(same) => merge(same, item),
@@ -251,6 +261,17 @@ mod tests {
         assert_eq!(completion["object"], "text_completion");
         assert_eq!(completion["choices"][0]["text"], "a");
         assert_eq!(completion["choices"][1], json!({"index": 1, "text": "bc", "finish_reason": "length"}));
+    }
+
+    #[test]
+    fn parts_without_end_cost_no_more_than_their_length() {
+        let parts = |count: u64| (0..count).map(|index| json!({"index": index})).collect::<Vec<_>>();
+        let assembly = assembled(&[delta(&json!({"tool_calls": parts(200_000)}), &Value::Null)]);
+        let completion = assembly.into_completion();
+        assert_eq!(completion["choices"][0]["message"]["tool_calls"].as_array().map(Vec::len), Some(200_000));
+        let assembly = assembled(&[json!({"choices": parts(200_000)})]);
+        assert!(assembly.is_malformed());
+        assert_eq!(assembly.into_completion()["choices"].as_array().map(Vec::len), Some(MAX_PARTS));
     }
 
     #[test]
