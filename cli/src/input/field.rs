@@ -1,6 +1,6 @@
 //! The fields of a line, with their values as they stand in it.
 
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
 use serde::{
     Deserialize,
@@ -16,10 +16,9 @@ impl<'a> Fields<'a> {
     /// Reads an object; the error is a reason that reads after "the line".
     pub fn parse(text: &'a str, what: &str) -> Result<Self, String> {
         let fields: Self = serde_json::from_str(text).map_err(|error| json_problem(&error))?;
-        for (at, (name, _)) in fields.0.iter().enumerate() {
-            if fields.0[..at].iter().any(|(earlier, _)| earlier == name) {
-                return Err(format!("{what}has the field {name:?} twice"));
-            }
+        let mut seen = HashSet::with_capacity(fields.0.len());
+        if let Some((name, _)) = fields.0.iter().find(|(name, _)| !seen.insert(name)) {
+            return Err(format!("{what}has the field {name:?} twice"));
         }
         Ok(fields)
     }

@@ -144,6 +144,15 @@ fn bad_lines_are_refused_with_a_reason() {
 }
 
 #[test]
+fn a_line_of_many_fields_takes_no_longer_than_its_length() {
+    let fields: Vec<String> = (0..200_000).map(|field| format!("\"f{field}\":1")).collect();
+    let line = format!("{{\"prompt\":\"a\",{}}}", fields.join(","));
+    assert!(parsed(&line, &FillIn::default()).body.len() > line.len());
+    let twice = format!("{{\"prompt\":\"a\",{},\"f7\":2}}", fields.join(","));
+    assert_eq!(reason(twice.as_bytes()), "has the field \"f7\" twice");
+}
+
+#[test]
 fn ids_are_unique_also_against_the_numbers_of_other_lines() {
     let found = checked(b"{\"prompt\":\"a\",\"id\":\"x\"}\n{\"prompt\":\"b\"}\n{\"prompt\":\"c\",\"id\":\"x\"}\n{\"prompt\":\"d\",\"id\":2}");
     let reasons: Vec<_> =
