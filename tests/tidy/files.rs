@@ -11,12 +11,13 @@ const MAX_RUST_LINES: usize = 500;
 const MAY_BE_LONG: &[(&str, &str)] = &[
     ("Cargo.lock", "written by cargo"),
     ("bench/peers/Cargo.lock", "written by cargo"),
+    ("fuzz/Cargo.lock", "written by cargo"),
     ("proto/", "code in it is generated from the .proto files"),
     ("deploy/dashboards/", "dashboards are written by a tool"),
 ];
 
 /// Beginnings of paths that hold what others wrote byte for byte, or what needs its tabs.
-const WRITTEN_ELSEWHERE: &[&str] = &["Cargo.lock", "proto/", "deploy/dashboards/", ".sqlx/"];
+const WRITTEN_ELSEWHERE: &[&str] = &["Cargo.lock", "proto/", "deploy/dashboards/", ".sqlx/", "fuzz/corpus/"];
 
 /// Names that say nothing about what is inside.
 const EMPTY_NAMES: &[&str] = &["util", "utils", "common", "helper", "helpers", "manager", "managers", "misc"];
