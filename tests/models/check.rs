@@ -2,7 +2,7 @@
 
 use reqwest::StatusCode;
 use serde_json::Value;
-use sluice_domain::{JobView, Outcome};
+use sluice_domain::{ErrorClass, JobView, Outcome};
 use sluice_store::Bodies;
 use sqlx::Row;
 
@@ -71,7 +71,7 @@ fn check_over_rest(system: &System, model: &Model, job: usize) {
     assert_eq!(object["state"], expected.state.as_str(), "{object}");
     assert_eq!(object["generation"], expected.generation, "{object}");
     assert_eq!(object["attempts"], expected.tries, "{object}");
-    assert_eq!(object["error"]["class"].as_str(), expected.error.map(|class| class.as_str()), "{object}");
+    assert_eq!(object["error"]["class"].as_str(), expected.error.map(ErrorClass::as_str), "{object}");
     let (answer, is_late) = expected.result.unzip();
     assert_eq!(object["result"]["late"].as_bool(), is_late, "{object}");
     match answer.map(|answer| serde_json::from_str::<Value>(&answer)) {

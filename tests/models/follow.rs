@@ -35,7 +35,9 @@ pub fn follow(mut model: Model, action: &Action) -> Model {
         Action::Lose { leases } => {
             let running: Vec<usize> =
                 leases.iter().copied().filter(|lease| model.is_running(*lease)).collect();
-            running.iter().for_each(|lease| model.lose(*lease, true));
+            for lease in &running {
+                model.lose(*lease, true);
+            }
             Answer::Leases(running.len())
         }
         Action::DeadlinePasses { job } => {
@@ -202,7 +204,9 @@ impl Model {
         let isolates = self.workers[worker].isolates_suspects;
         let own: Vec<usize> = (0..self.leases.len()).filter(|l| self.leases[*l].worker == worker).collect();
         let running: Vec<usize> = own.iter().copied().filter(|lease| self.is_running(*lease)).collect();
-        running.iter().for_each(|lease| self.lose(*lease, isolates));
+        for lease in &running {
+            self.lose(*lease, isolates);
+        }
         for lease in own {
             let lease = &mut self.leases[lease];
             if std::mem::take(&mut lease.is_cancelled) {

@@ -59,6 +59,7 @@ pub struct Job {
 }
 
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_field_names, reason = "the ledger's own word")]
 pub struct Lease {
     pub job: usize,
     pub worker: usize,

@@ -27,7 +27,7 @@ fn noticed(planted: &[Planted]) -> Vec<Action> {
             rng_seed: RngSeed::Fixed(5),
             ..Config::default()
         };
-        found = run(config).err();
+        found = run(&config).err();
     });
     let Broken { reason, actions } = found.expect("the model does not notice");
     println!("{reason}\n{actions:#?}");

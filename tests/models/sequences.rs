@@ -27,7 +27,7 @@ pub struct Broken {
 }
 
 /// Runs sequences in the world of this thread; ends with the first that fails.
-pub fn run(config: Config) -> Result<(), Broken> {
+pub fn run(config: &Config) -> Result<(), Broken> {
     let sequences = Reference::sequential_strategy(1..MOST_ACTIONS);
     let mut runner = TestRunner::new(config.clone());
     let done = runner.run(&sequences, |(model, actions, seen)| {
@@ -54,7 +54,7 @@ fn the_product_does_what_the_model_says() {
         config.rng_seed = RngSeed::Fixed(5);
     }
     World::with(&[], || {
-        if let Err(Broken { reason, actions }) = run(config) {
+        if let Err(Broken { reason, actions }) = run(&config) {
             panic!("{reason}\nafter {} actions: {actions:#?}", actions.len());
         }
     });

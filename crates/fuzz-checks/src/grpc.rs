@@ -1,6 +1,6 @@
 //! Jobs as clients of gRPC send them: the message, and its way into the rules of REST.
 
-use sluice_domain::TenantName;
+use sluice_domain::{IdempotencyKey, TenantName};
 use sluice_proto::{Message, v1::SubmitRequest};
 
 use crate::submission::{check_job, check_refusal};
@@ -31,7 +31,7 @@ fn check_message(request: &SubmitRequest) {
             assert_eq!(u32::from(job.priority.get()), request.priority.unwrap_or(3));
             assert_eq!(job.max_attempts.map(u32::from), request.max_attempts);
             assert_eq!(
-                job.idempotency_key.as_ref().map(|key| key.as_str()),
+                job.idempotency_key.as_ref().map(IdempotencyKey::as_str),
                 request.idempotency_key.as_deref()
             );
             assert_eq!(job.queue.as_str(), request.queue.as_deref().unwrap_or("default"));

@@ -1,7 +1,7 @@
 //! Jobs and filters as clients of REST send them.
 
 use chrono::{DateTime, Utc};
-use sluice_domain::{JobFilter, MAX_BODY_BYTES, MAX_MAX_ATTEMPTS, NewJob, TenantName};
+use sluice_domain::{JobFilter, MAX_BODY_BYTES, MAX_MAX_ATTEMPTS, ModelName, NewJob, QueueName, TenantName};
 
 use crate::{
     InputFault, InvalidInput,
@@ -57,7 +57,6 @@ pub(crate) fn check_refusal(refusal: &InvalidInput) {
 
 fn check_filter(filter: &JobFilter) {
     let tags = filter.tags.pairs().iter().flat_map(|(key, value)| [key.as_str(), value.as_str()]);
-    let names =
-        [filter.queue.as_ref().map(|queue| queue.as_str()), filter.model.as_ref().map(|m| m.as_str())];
+    let names = [filter.queue.as_ref().map(QueueName::as_str), filter.model.as_ref().map(ModelName::as_str)];
     assert!(names.into_iter().flatten().chain(tags).all(|text| !text.contains('\0')));
 }

@@ -108,9 +108,8 @@ fn condition(text: &str, words: &[Range<usize>]) -> Option<Range<usize>> {
     for word in words {
         match &text[word.clone()] {
             "(" | "[" => depth += 1,
-            ")" | "]" if depth == 0 => break,
+            ")" | "]" | ";" | "," if depth == 0 => break,
             ")" | "]" => depth -= 1,
-            ";" | "," if depth == 0 => break,
             other if depth == 0 && ENDS_A_CONDITION.contains(&other) => break,
             _ => {}
         }
