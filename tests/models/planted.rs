@@ -83,8 +83,7 @@ fn the_model_notices_a_lost_lease_that_is_no_crash() {
 
 #[test]
 fn the_model_notices_a_pause_that_is_passed_over() {
-    let actions =
-        noticed(&[Planted { function: "lease", old: "WHERE q.paused_at IS NULL", new: "WHERE true" }]);
+    let actions = noticed(&[Planted { function: "lease", old: "AND q.paused_at IS NULL", new: "" }]);
     assert!(actions.iter().any(|action| matches!(action, Action::Pause { .. })));
     assert_short(&actions);
 }
