@@ -266,10 +266,10 @@ mod tests {
     #[test]
     fn parts_without_end_cost_no_more_than_their_length() {
         let parts = |count: u64| (0..count).map(|index| json!({"index": index})).collect::<Vec<_>>();
-        let assembly = assembled(&[delta(&json!({"tool_calls": parts(200_000)}), &Value::Null)]);
+        let assembly = assembled(&[delta(&json!({"tool_calls": parts(50_000)}), &Value::Null)]);
         let completion = assembly.into_completion();
-        assert_eq!(completion["choices"][0]["message"]["tool_calls"].as_array().map(Vec::len), Some(200_000));
-        let assembly = assembled(&[json!({"choices": parts(200_000)})]);
+        assert_eq!(completion["choices"][0]["message"]["tool_calls"].as_array().map(Vec::len), Some(50_000));
+        let assembly = assembled(&[json!({"choices": parts(50_000)})]);
         assert!(assembly.is_malformed());
         assert_eq!(assembly.into_completion()["choices"].as_array().map(Vec::len), Some(MAX_PARTS));
     }
