@@ -2,7 +2,7 @@
 
 use sluice_domain::{JobId, JobState, TenantName};
 
-use crate::{Store, StoreError};
+use crate::{CrashPoint, Store, StoreError, crash_point};
 
 /// What became of a cancel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,6 +41,7 @@ impl Store {
         )
         .fetch_one(&self.pool)
         .await?;
+        crash_point(CrashPoint::Cancelled);
         Ok(match answer.as_str() {
             "cancelled" => CancelOutcome::Cancelled,
             "already_cancelled" => CancelOutcome::AlreadyCancelled,

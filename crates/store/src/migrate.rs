@@ -7,7 +7,7 @@ use sqlx::{
     migrate::{MigrateError, Migrator},
 };
 
-use crate::{Store, StoreError};
+use crate::{CrashPoint, Store, StoreError, crash_point};
 
 /// Where applied migrations are noted. With its schema: for a role that is called `sluice`, as the private database's
 /// is, the bare name would mean another table as soon as the schema `sluice` is there.
@@ -80,7 +80,16 @@ impl Store {
         let mut migrator = Migrator { migrations: MIGRATOR.migrations.clone(), ..Migrator::DEFAULT };
         migrator.set_ignore_missing(true);
         migrator.dangerous_set_table_name(APPLIED_TABLE);
-        let migrated = migrator.run_direct(None, &mut connection, false).await;
+        // One by one, and then all together: that finds what was changed afterwards.
+        let missing = self.missing_versions().await.map_err(|error| MigrateError::Source(Box::new(error)))?;
+        let mut migrated = Ok(());
+        for target in missing.into_iter().map(Some).chain([None]) {
+            migrated = migrator.run_direct(target, &mut connection, false).await;
+            if migrated.is_err() {
+                break;
+            }
+            crash_point(CrashPoint::MigrationApplied);
+        }
         connection.close().await?;
         migrated
     }
@@ -88,14 +97,17 @@ impl Store {
     /// Compares the schema with what this program needs.
     pub async fn schema_state(&self) -> Result<SchemaState, StoreError> {
         let applied = self.applied_versions().await?;
-        let needed: Vec<i64> = MIGRATOR.iter().map(|migration| migration.version).collect();
-        let missing = needed.iter().filter(|version| !applied.contains(version)).count();
+        let missing = missing_of(&applied).len();
         Ok(match (applied.is_empty(), missing) {
             (true, _) => SchemaState::Absent,
-            (_, 0) if applied.len() > needed.len() => SchemaState::Ahead,
+            (_, 0) if applied.len() > MIGRATOR.iter().count() => SchemaState::Ahead,
             (_, 0) => SchemaState::Current,
             (_, missing) => SchemaState::Behind(missing),
         })
+    }
+
+    async fn missing_versions(&self) -> Result<Vec<i64>, StoreError> {
+        Ok(missing_of(&self.applied_versions().await?))
     }
 
     async fn applied_versions(&self) -> Result<Vec<i64>, StoreError> {
@@ -116,4 +128,9 @@ impl Store {
         .await?;
         Ok(versions)
     }
+}
+
+/// What this program needs and is not applied, in order.
+fn missing_of(applied: &[i64]) -> Vec<i64> {
+    MIGRATOR.iter().map(|migration| migration.version).filter(|version| !applied.contains(version)).collect()
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sluice_domain::{JobId, TenantName};
 
-use crate::{Store, StoreError};
+use crate::{CrashPoint, Store, StoreError, crash_point};
 
 /// What became of a replay.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,6 +34,7 @@ impl Store {
         )
         .fetch_one(&self.pool)
         .await?;
+        crash_point(CrashPoint::Replayed);
         Ok(match answer.as_str() {
             "queued" => ReplayOutcome::Queued,
             "unknown" => ReplayOutcome::Unknown,

@@ -7,7 +7,7 @@ use sqlx::{postgres::PgConnection, types::Json};
 
 use sluice_domain::{Conflict, IdempotencyKey, JobId, NewJob, OnUnknown, SubmitOutcome};
 
-use crate::{Store, StoreError, submit_copy};
+use crate::{CrashPoint, Store, StoreError, crash_point, submit_copy};
 
 /// The most jobs of one statement. Callers with more send several, each of which counts by itself.
 pub const MAX_SUBMIT_BATCH: usize = 4_000;
@@ -109,6 +109,7 @@ pub(crate) async fn submit_batch(
     jobs: &[NewJob],
     key_wait_ms: i32,
 ) -> Result<Submitted, StoreError> {
+    crash_point(CrashPoint::Submitting);
     let rows = sqlx::query!(
         r#"-- job_submit_batch
             SELECT ordinal AS "ordinal!", job_id AS "job_id!", verdict AS "verdict!", created_at
@@ -131,6 +132,7 @@ pub(crate) async fn submit_batch(
     )
     .fetch_all(connection)
     .await?;
+    crash_point(CrashPoint::Submitted);
     let mut outcomes = vec![None; jobs.len()];
     let mut created_at = None;
     for row in rows {
@@ -158,6 +160,7 @@ pub(crate) async fn submit_one(
     job: &NewJob,
     wakes: bool,
 ) -> Result<DateTime<Utc>, StoreError> {
+    crash_point(CrashPoint::Submitting);
     let created_at = sqlx::query_scalar!(
         r#"-- job_submit_one
             SELECT sluice.submit_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) AS "created_at!""#,
@@ -178,6 +181,7 @@ pub(crate) async fn submit_one(
     )
     .fetch_one(connection)
     .await?;
+    crash_point(CrashPoint::Submitted);
     Ok(created_at)
 }
 

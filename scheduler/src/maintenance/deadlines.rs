@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sluice_store::{Doorbell, Store};
+use sluice_store::{CrashPoint, Doorbell, Store, crash_point};
 
 use super::pace::{asked, rest};
 
@@ -29,6 +29,7 @@ impl DeadlineEnder {
     async fn end_page(&self) -> u32 {
         let ended = asked("end_deadlines", self.store.deadlines_end(PAGE)).await.unwrap_or(0);
         if ended > 0 {
+            crash_point(CrashPoint::DeadlinesEnded);
             tracing::info!(jobs = ended, "jobs failed because their deadline passed while they waited");
             asked("ring_ended", self.store.ring(Doorbell::Ended)).await;
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sluice_store::Store;
+use sluice_store::{CrashPoint, Store, crash_point};
 
 use super::{
     MaintenanceOptions,
@@ -36,9 +36,12 @@ impl Janitor {
     /// One round; `None` where a statement failed.
     async fn tidy(&self) -> Option<()> {
         let made = asked("ensure_partitions", self.store.partitions_ensure(WEEKS_AHEAD)).await?;
+        crash_point(CrashPoint::PartitionsMade);
         let dropped = self.store.partitions_drop(self.keep_results, self.keep_ledger);
         let dropped = asked("drop_partitions", dropped).await?;
+        crash_point(CrashPoint::PartitionsDropped);
         let orphans = asked("expire_orphans", self.store.orphans_expire()).await?;
+        crash_point(CrashPoint::OrphansExpired);
         if orphans > 0 {
             tracing::error!(
                 leases = orphans,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::TryFutureExt;
 use sluice_policy::brake::{BrakeCause, OutageBrake, Scan};
-use sluice_store::{ReapRequest, Reaped, Store};
+use sluice_store::{CrashPoint, ReapRequest, Reaped, Store, crash_point};
 use sluice_telemetry::{Death, ExpiryMetrics};
 
 use super::{
@@ -65,6 +65,9 @@ impl LeaseReaper {
             }
             return None;
         };
+        if reaped.marked > 0 || reaped.leases > 0 {
+            crash_point(CrashPoint::Reaped);
+        }
         let at = scan_moment(self.last, before, self.started.elapsed(), reaped.database_now);
         let scan = Scan { at, database_now: reaped.database_now, postmaster_start: reaped.postmaster_start };
         if let Some(cause) = self.brake.note_scan(scan) {
