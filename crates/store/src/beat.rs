@@ -4,7 +4,7 @@ use sqlx::{Connection, PgConnection};
 
 use sluice_domain::{IncarnationId, LeaseId};
 
-use crate::{PausedKind, Store, StoreError};
+use crate::{PausedKind, Store, StoreError, identity::Identity};
 
 /// What the database says to a beat.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,6 +20,8 @@ pub enum BeatReply {
     },
     /// The incarnation was found dead. The dead stay dead.
     Dead,
+    /// This is another database than the one that the store belongs to.
+    Elsewhere,
 }
 
 /// What a worker says of itself with a beat, for people.
@@ -35,12 +37,14 @@ pub struct WorkerLoad {
 #[derive(Debug)]
 pub struct BeatConnection {
     connection: PgConnection,
+    identity: Identity,
 }
 
 impl Store {
     /// Opens a connection for beats, over the direct URL.
     pub async fn beat_connection(&self) -> Result<BeatConnection, StoreError> {
-        Ok(BeatConnection { connection: PgConnection::connect_with(&self.direct).await? })
+        let connection = PgConnection::connect_with(&self.direct).await?;
+        Ok(BeatConnection { connection, identity: self.identity.clone() })
     }
 }
 
@@ -51,24 +55,33 @@ impl BeatConnection {
         incarnation: IncarnationId,
         load: WorkerLoad,
     ) -> Result<BeatReply, StoreError> {
+        // The identity comes with each beat, since a pooler can change where a connection leads. Another database has no row
+        // of this incarnation, which is no death.
         let row = sqlx::query!(
             r#"-- incarnation_beat_if_alive
-            UPDATE sluice.incarnations
-            SET beat_at = clock_timestamp(), in_flight = $2, is_draining = $3
-            WHERE id = $1 AND dead_at IS NULL
-            RETURNING
-                ARRAY(SELECT c.lease_id FROM sluice.cancelled_leases c WHERE c.incarnation_id = $1
-                      ORDER BY c.lease_id LIMIT 10000) AS "cancelled!",
-                coalesce((SELECT max(version) FROM sluice.configurations), 0) AS "configuration_version!",
-                ARRAY(SELECT p.kind || ' ' || p.name FROM sluice.pauses p ORDER BY p.kind, p.name LIMIT 10000)
-                    AS "paused!""#,
+            WITH beaten AS (
+                UPDATE sluice.incarnations
+                SET beat_at = clock_timestamp(), in_flight = $2, is_draining = $3
+                WHERE id = $1 AND dead_at IS NULL
+                RETURNING id
+            )
+            SELECT d.id AS database, b.id IS NOT NULL AS "is_alive!",
+                   ARRAY(SELECT c.lease_id FROM sluice.cancelled_leases c WHERE c.incarnation_id = $1
+                         ORDER BY c.lease_id LIMIT 10000) AS "cancelled!",
+                   coalesce((SELECT max(version) FROM sluice.configurations), 0) AS "configuration_version!",
+                   ARRAY(SELECT p.kind || ' ' || p.name FROM sluice.pauses p ORDER BY p.kind, p.name LIMIT 10000)
+                       AS "paused!"
+            FROM sluice.identity d LEFT JOIN beaten b ON true"#,
             incarnation.as_uuid(),
             load.in_flight as i32,
             load.is_draining,
         )
         .fetch_optional(&mut self.connection)
         .await?;
-        Ok(row.map_or(BeatReply::Dead, |row| BeatReply::Alive {
+        if self.identity.compare(row.as_ref().map(|row| row.database)).is_err() {
+            return Ok(BeatReply::Elsewhere);
+        }
+        Ok(row.filter(|row| row.is_alive).map_or(BeatReply::Dead, |row| BeatReply::Alive {
             cancelled: row.cancelled.into_iter().map(LeaseId::from_uuid).collect(),
             configuration_version: row.configuration_version,
             paused: row.paused.iter().filter_map(|text| PausedKind::split(text)).collect(),

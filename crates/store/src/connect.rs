@@ -7,7 +7,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPool, PgPoolOptions},
 };
 
-use crate::{StoreError, pool::Connections};
+use crate::{StoreError, identity::Identity, pool::Connections};
 
 /// A connection that was used so recently is taken from the pool without a test.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
@@ -45,6 +45,7 @@ impl StoreOptions {
 pub struct Store {
     pub(crate) pool: Connections,
     pub(crate) direct: PgConnectOptions,
+    pub(crate) identity: Identity,
 }
 
 impl Store {
@@ -64,6 +65,8 @@ impl Store {
         };
         let pooled = connect(&options.url)?;
         let direct = connect(options.direct_url.as_deref().unwrap_or(&options.url))?;
+        let identity = Identity::default();
+        let tested = identity.clone();
         let pool = PgPoolOptions::new()
             .max_connections(options.max_connections)
             .acquire_timeout(options.acquire_timeout)
@@ -73,14 +76,18 @@ impl Store {
             .before_acquire(|connection, known| {
                 Box::pin(async move { Ok(known.idle_for < TRUSTED_FOR || connection.ping().await.is_ok()) })
             })
+            .after_connect(move |connection, _| {
+                let identity = tested.clone();
+                Box::pin(async move { identity.test_connection(connection).await })
+            })
             .connect_lazy_with(pooled);
-        Ok(Self { pool: Connections::new(pool), direct })
+        Ok(Self { pool: Connections::new(pool, identity.clone()), direct, identity })
     }
 
     /// Uses a pool that is there already (tests).
     pub fn from_pool(pool: PgPool) -> Self {
-        let direct = pool.connect_options().as_ref().clone();
-        Self { pool: Connections::new(pool), direct }
+        let (direct, identity) = (pool.connect_options().as_ref().clone(), Identity::default());
+        Self { pool: Connections::new(pool, identity.clone()), direct, identity }
     }
 
     /// Asks the database for a sign of life.

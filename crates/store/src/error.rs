@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::identity::OtherDatabase;
+
 /// A statement failed.
 #[derive(Debug, Error)]
 pub enum StoreError {
@@ -18,6 +20,9 @@ pub enum StoreError {
     /// The incarnation was found dead; this process must drop its leases and go on as a new one.
     #[error("act for an incarnation that is dead")]
     IncarnationDead,
+    /// The connection leads to another database than the one that the store belongs to. Nothing was done there.
+    #[error("use this database: it is another one than at the start")]
+    OtherDatabase,
     /// The schema is not the one that this program needs.
     #[error("use this database: {0}")]
     Schema(String),
@@ -32,7 +37,7 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the same call may work when the database is back.
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self, Self::Unavailable(_) | Self::OtherDatabase)
     }
 
     /// What a caller that waited long enough for a statement makes of its silence.
@@ -66,6 +71,7 @@ impl From<sqlx::Error> for StoreError {
         if let sqlx::Error::Database(database) = &source {
             return match database.code().as_deref() {
                 Some("SL001") => Self::IncarnationDead,
+                Some("SL002") => Self::OtherDatabase,
                 Some(code) if is_of_an_outage(code) => Self::Unavailable(source),
                 _ => Self::Statement(source),
             };
@@ -77,6 +83,7 @@ impl From<sqlx::Error> for StoreError {
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed
             | sqlx::Error::Protocol(_) => Self::Unavailable(source),
+            sqlx::Error::Configuration(cause) if cause.is::<OtherDatabase>() => Self::OtherDatabase,
             sqlx::Error::Configuration(_) => Self::BadUrl(source),
             _ => Self::Statement(source),
         }

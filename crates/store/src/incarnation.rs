@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sluice_domain::IncarnationId;
 
-use crate::{Store, StoreError};
+use crate::{CrashPoint, Store, StoreError, crash_point};
 
 /// A worker process that starts.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -80,13 +80,16 @@ impl WorkerRow {
 }
 
 impl Store {
-    /// Writes the row of an incarnation that starts; its first beat is now.
+    /// Writes the row of an incarnation that starts; its first beat is now. In another database than the one that the store
+    /// belongs to, nothing is written: [`StoreError::OtherDatabase`].
     pub async fn incarnation_start(&self, new: &NewIncarnation) -> Result<(), StoreError> {
-        sqlx::query!(
-            "-- incarnation_start
+        let database = self.identity.database();
+        let started = sqlx::query!(
+            "-- incarnation_start_if_same_database
             INSERT INTO sluice.incarnations
                 (id, worker, host, lock_path, pid, version, isolates_suspects, started_at, beat_at)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, clock_timestamp(), clock_timestamp())",
+            SELECT $1, $2, $3, $4, $5, $6, $7, clock_timestamp(), clock_timestamp()
+            WHERE $8::uuid IS NULL OR EXISTS (SELECT FROM sluice.identity d WHERE d.id = $8)",
             new.id.as_uuid(),
             new.worker,
             new.host,
@@ -94,9 +97,14 @@ impl Store {
             new.pid as i32,
             new.version,
             new.isolates_suspects,
+            database,
         )
         .execute(&self.pool)
         .await?;
+        if started.rows_affected() == 0 {
+            // Nobody says here which one it is: not ours.
+            self.identity.compare(None).map_err(|_| StoreError::OtherDatabase)?;
+        }
         Ok(())
     }
 
@@ -154,6 +162,7 @@ impl Store {
 
     async fn incarnation_expire_leases(&self, id: IncarnationId) -> Result<u32, StoreError> {
         let mut ended = 0;
+        crash_point(CrashPoint::IncarnationEnded);
         loop {
             let page = sqlx::query_scalar!(
                 r#"-- incarnation_expire_leases
@@ -162,6 +171,7 @@ impl Store {
             )
             .fetch_one(&self.pool)
             .await?;
+            crash_point(CrashPoint::LeasesExpired);
             ended += page as u32;
             if page < 1000 {
                 return Ok(ended);

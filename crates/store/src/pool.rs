@@ -23,21 +23,27 @@ use sqlx::{
     postgres::{PgConnection, PgPool, PgQueryResult, PgRow, PgStatement, PgTypeInfo, Postgres},
 };
 
+use crate::identity::Identity;
+
 /// A statement that was given up sooner says nothing about its connection.
 const SUSPECT_AFTER: Duration = Duration::from_secs(1);
 
 /// The pool of a store. Statements run on it as on [`PgPool`].
 #[derive(Clone, Debug)]
-pub(crate) struct Connections(PgPool);
+pub(crate) struct Connections {
+    pool: PgPool,
+    identity: Identity,
+}
 
 impl Connections {
-    pub(crate) fn new(pool: PgPool) -> Self {
-        Self(pool)
+    pub(crate) fn new(pool: PgPool, identity: Identity) -> Self {
+        Self { pool, identity }
     }
 
     /// Takes a connection for a statement.
     pub(crate) async fn lend(&self) -> Result<Lent, sqlx::Error> {
-        Ok(Lent::of(self.0.acquire().await?))
+        self.identity.test().map_err(|other| sqlx::Error::Configuration(Box::new(other)))?;
+        Ok(Lent::of(self.pool.acquire().await?))
     }
 }
 
@@ -45,7 +51,7 @@ impl Deref for Connections {
     type Target = PgPool;
 
     fn deref(&self) -> &PgPool {
-        &self.0
+        &self.pool
     }
 }
 
