@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use sluice_domain::{Decision, Outcome, SettleVerdict, Settlement, StoredAnswer, UpstreamUse, Usage};
 use uuid::Uuid;
 
-use crate::{Store, StoreError};
+use crate::{CrashPoint, Store, StoreError, crash_point};
 
 /// Ten years: what is longer would be no date that the database knows, and one such row would fail its whole group.
 const MOST_DELAY_MS: u128 = 10 * 365 * 24 * 3_600_000;
@@ -16,15 +16,17 @@ impl Store {
     /// [`SettleVerdict`].
     pub async fn settle_many(&self, settlements: &[Settlement]) -> Result<Vec<SettleVerdict>, StoreError> {
         let settled = self.settle_if_leased_many(settlements).await?;
-        let mut verdicts = Vec::with_capacity(settlements.len());
-        for settlement in settlements {
-            verdicts.push(if settled.contains(&settlement.lease_id.as_uuid()) {
-                SettleVerdict::Settled
-            } else {
-                self.settle_late(settlement).await?
-            });
-        }
-        Ok(verdicts)
+        crash_point(CrashPoint::SettledWhatWasLeased);
+        let is_settled = |settlement: &Settlement| settled.contains(&settlement.lease_id.as_uuid());
+        let late: Vec<&Settlement> =
+            settlements.iter().filter(|settlement| !is_settled(settlement)).collect();
+        let mut late_verdicts = self.settle_late_many(&late).await?.into_iter();
+        let verdicts = settlements.iter().map(|settlement| {
+            if is_settled(settlement) { Some(SettleVerdict::Settled) } else { late_verdicts.next() }
+        });
+        verdicts
+            .collect::<Option<_>>()
+            .ok_or_else(|| StoreError::UnknownValue("a settle without answer".to_owned()))
     }
 
     async fn settle_if_leased_many(&self, settlements: &[Settlement]) -> Result<HashSet<Uuid>, StoreError> {
@@ -73,44 +75,61 @@ impl Store {
         Ok(leases.into_iter().collect())
     }
 
-    async fn settle_late(&self, settlement: &Settlement) -> Result<SettleVerdict, StoreError> {
-        let s = settlement;
-        let verdict = sqlx::query_scalar!(
-            r#"-- attempt_settle_late
-            SELECT sluice.settle_late($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
-                                      $19, $20, $21) AS "verdict!""#,
-            s.incarnation_id.as_uuid(),
-            s.job_id.as_uuid(),
-            s.lease_id.as_uuid(),
-            s.generation as i32,
-            s.lease_no as i32,
-            s.outcome.as_str(),
-            status(s.answer.as_ref()),
-            s.answer.as_ref().map(|answer| answer.body.as_slice()),
-            s.answer.as_ref().is_some_and(|answer| answer.is_truncated),
-            s.answer.as_ref().is_some_and(|answer| answer.is_assembled),
-            tokens(s.usage.as_ref(), |u| u.input_tokens),
-            tokens(s.usage.as_ref(), |u| u.cached_input_tokens),
-            tokens(s.usage.as_ref(), |u| u.output_tokens),
-            tokens(s.usage.as_ref(), |u| u.reasoning_tokens),
-            s.cost.0.max(0),
-            s.call.as_ref().map(|call| call.call_id.as_uuid()),
-            call_text(s, |call| Some(&call.upstream)),
-            call_text(s, |call| Some(&call.model)),
-            call_text(s, |call| call.answered_model.as_ref()),
-            call_text(s, |call| call.request_id.as_ref()),
-            s.call_duration.map(millis),
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        match verdict.as_str() {
-            "settled" => Ok(SettleVerdict::LetGo),
-            "already_settled" => Ok(SettleVerdict::AlreadySettled),
-            "late_accepted" => Ok(SettleVerdict::LateAccepted),
-            "late_kept" => Ok(SettleVerdict::LateKept),
-            "stale" => Ok(SettleVerdict::Stale),
-            other => Err(StoreError::UnknownValue(format!("settle verdict {other}"))),
+    /// The verdicts stand in the order of the settlements. All are taken, or on an error none.
+    async fn settle_late_many(&self, late: &[&Settlement]) -> Result<Vec<SettleVerdict>, StoreError> {
+        if late.is_empty() {
+            return Ok(Vec::new());
         }
+        let words = sqlx::query_scalar!(
+            r#"-- attempt_settle_late_many
+            SELECT l.verdict AS "verdict!"
+            FROM sluice.settle_late_many($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+                                         $19, $20, $21, $22) l
+            ORDER BY l.ordinal"#,
+            self.identity.database(),
+            &column(late, |s| s.incarnation_id.as_uuid()),
+            &column(late, |s| s.job_id.as_uuid()),
+            &column(late, |s| s.lease_id.as_uuid()),
+            &column(late, |s| s.generation as i32),
+            &column(late, |s| s.lease_no as i32),
+            &column(late, |s| s.outcome.as_str()) as _,
+            &column(late, |s| status(s.answer.as_ref())) as _,
+            &column(late, |s| s.answer.as_ref().map(|answer| answer.body.as_slice())) as _,
+            &column(late, |s| s.answer.as_ref().is_some_and(|answer| answer.is_truncated)),
+            &column(late, |s| s.answer.as_ref().is_some_and(|answer| answer.is_assembled)),
+            &column(late, |s| tokens(s.usage.as_ref(), |u| u.input_tokens)) as _,
+            &column(late, |s| tokens(s.usage.as_ref(), |u| u.cached_input_tokens)) as _,
+            &column(late, |s| tokens(s.usage.as_ref(), |u| u.output_tokens)) as _,
+            &column(late, |s| tokens(s.usage.as_ref(), |u| u.reasoning_tokens)) as _,
+            &column(late, |s| s.cost.0.max(0)),
+            &column(late, |s| s.call.as_ref().map(|call| call.call_id.as_uuid())) as _,
+            &column(late, |s| call_text(s, |call| Some(&call.upstream))) as _,
+            &column(late, |s| call_text(s, |call| Some(&call.model))) as _,
+            &column(late, |s| call_text(s, |call| call.answered_model.as_ref())) as _,
+            &column(late, |s| call_text(s, |call| call.request_id.as_ref())) as _,
+            &column(late, |s| s.call_duration.map(millis)) as _,
+        )
+        .fetch_all(&self.pool)
+        .await;
+        let words = words.map_err(StoreError::from).inspect_err(|error| {
+            if matches!(error, StoreError::OtherDatabase) {
+                // The statement compared for us; nobody there said who they are.
+                let _ = self.identity.compare(None);
+            }
+        })?;
+        crash_point(CrashPoint::SettledLate);
+        words.iter().map(|word| verdict_of(word)).collect()
+    }
+}
+
+fn verdict_of(word: &str) -> Result<SettleVerdict, StoreError> {
+    match word {
+        "settled" => Ok(SettleVerdict::LetGo),
+        "already_settled" => Ok(SettleVerdict::AlreadySettled),
+        "late_accepted" => Ok(SettleVerdict::LateAccepted),
+        "late_kept" => Ok(SettleVerdict::LateKept),
+        "stale" => Ok(SettleVerdict::Stale),
+        other => Err(StoreError::UnknownValue(format!("settle verdict {other}"))),
     }
 }
 

@@ -7,6 +7,8 @@ mod configuration;
 mod edges;
 mod expiry;
 mod fixture;
+mod identity;
+mod late;
 mod lease;
 mod migrating;
 mod partitions;
