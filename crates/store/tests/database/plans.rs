@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use sluice_domain::{IncarnationId, LeasedJob};
 use sluice_store::{Bodies, Store};
 use sluice_testkit::job;
-use sqlx::{AssertSqlSafe, Row, postgres::PgPoolOptions};
+use sqlx::{AssertSqlSafe, PgPool, Row, postgres::PgPoolOptions};
 
 use crate::fixture::{Fixture, grant, success};
 
@@ -104,6 +104,7 @@ async fn all_statements(f: &Fixture, worker: IncarnationId, case: &str) {
         store.lease_hand_back_many(worker, &unused).await.unwrap()
     })
     .await;
+    losses(f, &name).await;
     reads_in_proportion(f, &name("reads and cancels"), async |store| {
         for id in [settled[0].job_id, handed_back[0].job_id, many[0].id] {
             store.job(&f.tenant, id, Bodies::Included).await.unwrap().unwrap();
@@ -113,10 +114,29 @@ async fn all_statements(f: &Fixture, worker: IncarnationId, case: &str) {
     .await;
 }
 
-#[tokio::test]
-async fn hot_statements_read_in_proportion_to_their_batch_whatever_the_planner_knows() {
-    let f = Fixture::new().await;
-    let worker = f.incarnation().await;
+/// A worker's death, and its late words: of a few of the million leases.
+async fn losses(f: &Fixture, name: impl Fn(&str) -> String) {
+    let dead = f.incarnation().await;
+    let board = f.store.board(None, None).await.unwrap();
+    let lost = f.store.lease_many(dead, &[grant(&board[0], BATCH / 2)], BATCH / 2).await.unwrap();
+    let listed = reads_in_proportion(f, &name("list of a worker's leases"), async |store| {
+        store.leases_older_than(dead, std::time::Duration::ZERO).await.unwrap()
+    })
+    .await;
+    assert_eq!(listed.len(), lost.len());
+    let ended = reads_in_proportion(f, &name("end of a worker"), async |store| {
+        store.incarnation_end(dead).await.unwrap()
+    })
+    .await;
+    assert_eq!(ended as usize, lost.len());
+    reads_in_proportion(f, &name("late words"), async |store| {
+        let late: Vec<_> = lost.iter().map(|leased| success(dead, leased, b"{}")).collect();
+        store.settle_many(&late).await.unwrap()
+    })
+    .await;
+}
+
+async fn fill(f: &Fixture) -> PgPool {
     let filler = PgPoolOptions::new().max_connections(1);
     let filler = filler.connect_with(f.database.connect_options()).await.unwrap();
     for statement in FILL {
@@ -124,20 +144,42 @@ async fn hot_statements_read_in_proportion_to_their_batch_whatever_the_planner_k
     }
     // Lanes become known at the first look.
     f.store.board(None, None).await.unwrap();
-    for statistics in ["no statistics", "statistics"] {
-        if statistics == "statistics" {
-            sqlx::query("ANALYZE").execute(&filler).await.unwrap();
-        }
-        for mode in ["force_generic_plan", "force_custom_plan"] {
-            let alter = format!(
-                "DO $$ DECLARE f regprocedure; BEGIN
-                 FOR f IN SELECT p.oid FROM pg_proc p
-                          WHERE p.pronamespace = 'sluice'::regnamespace AND p.proconfig::text LIKE '%plan_cache_mode%'
-                 LOOP EXECUTE format('ALTER FUNCTION %s SET plan_cache_mode = {mode}', f); END LOOP; END $$"
-            );
-            sqlx::query(AssertSqlSafe(alter)).execute(&filler).await.unwrap();
-            all_statements(&f, worker, &format!("{statistics}, {mode}")).await;
-        }
+    filler
+}
+
+/// All statements, with plans for any values and plans for the very ones.
+async fn both_kinds_of_plans(f: &Fixture, worker: IncarnationId, filler: &PgPool, statistics: &str) {
+    for mode in ["force_generic_plan", "force_custom_plan"] {
+        let alter = format!(
+            "DO $$ DECLARE f regprocedure; BEGIN
+             FOR f IN SELECT p.oid FROM pg_proc p
+                      WHERE p.pronamespace = 'sluice'::regnamespace AND p.proconfig::text LIKE '%plan_cache_mode%'
+             LOOP EXECUTE format('ALTER FUNCTION %s SET plan_cache_mode = {mode}', f); END LOOP; END $$"
+        );
+        sqlx::query(AssertSqlSafe(alter)).execute(filler).await.unwrap();
+        all_statements(f, worker, &format!("{statistics}, {mode}")).await;
     }
+}
+
+#[tokio::test]
+async fn hot_statements_read_in_proportion_to_their_batch_whatever_the_planner_knows() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    let filler = fill(&f).await;
+    both_kinds_of_plans(&f, worker, &filler, "no statistics").await;
+    sqlx::query("ANALYZE").execute(&filler).await.unwrap();
+    both_kinds_of_plans(&f, worker, &filler, "statistics").await;
+    filler.close().await;
+}
+
+#[tokio::test]
+async fn hot_statements_read_in_proportion_though_the_planner_takes_the_tables_for_nearly_empty() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    f.store.submit_many(&job().queue("q1").times(3)).await.unwrap();
+    f.lease(worker, 2).await;
+    sqlx::query("ANALYZE").execute(f.database.pool()).await.unwrap();
+    let filler = fill(&f).await;
+    both_kinds_of_plans(&f, worker, &filler, "statistics of nearly empty tables").await;
     filler.close().await;
 }
