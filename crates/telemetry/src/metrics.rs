@@ -36,6 +36,7 @@ const WAIT_SECONDS: [f64; 12] =
 pub struct MetricsRegistry {
     registry: Registry,
     provider: SdkMeterProvider,
+    is_exported: bool,
 }
 
 impl MetricsRegistry {
@@ -48,7 +49,7 @@ impl MetricsRegistry {
         resource: Resource,
         exporter: Option<MetricsOnRuntime>,
     ) -> Result<Self, TelemetryError> {
-        let registry = Registry::new();
+        let (registry, is_exported) = (Registry::new(), exporter.is_some());
         let reader = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
             .without_target_info()
@@ -59,7 +60,7 @@ impl MetricsRegistry {
         if let Some(exporter) = exporter {
             builder = builder.with_reader(PeriodicReader::builder(exporter).build());
         }
-        Ok(Self { registry, provider: builder.build() })
+        Ok(Self { registry, provider: builder.build(), is_exported })
     }
 
     /// The instruments of a worker.
@@ -70,6 +71,11 @@ impl MetricsRegistry {
     /// The instruments of a scheduler.
     pub fn scheduler(&self) -> SchedulerMetrics {
         SchedulerMetrics::new(&self.meter())
+    }
+
+    /// Whether it is sent to a collector, so that measures must be fresh though nobody asks for them.
+    pub fn is_exported(&self) -> bool {
+        self.is_exported
     }
 
     /// Everything in Prometheus' text format (`text/plain; version=0.0.4`).

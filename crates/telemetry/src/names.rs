@@ -149,6 +149,12 @@ pub mod metric {
     pub const ATTEMPTS: &str = "sluice.attempts";
     /// Attempts whose call was sent and whose answer is not known.
     pub const ATTEMPTS_UNKNOWN: &str = "sluice.attempts.unknown";
+    /// Calls of suspects: jobs with two crashes behind them, each in a process of its own.
+    pub const SUSPECTS_CALLED: &str = "sluice.suspects.called";
+    /// Suspects that crashed their process and are held as poison.
+    pub const SUSPECTS_CRASHED: &str = "sluice.suspects.crashed";
+    /// Suspects that went back for want of a process.
+    pub const SUSPECTS_PUT_OFF: &str = "sluice.suspects.put_off";
     /// Attempts settled together.
     pub const SETTLE_GROUP_SIZE: &str = "sluice.settle.group_size";
     /// Seconds of one settle statement.

@@ -9,12 +9,14 @@ use axum::{
 use http::header::CONTENT_TYPE;
 use sluice_store::QueueDepth;
 use sluice_telemetry::QueueDepth as Shown;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::server::{App, READ_PATIENCE, asked};
 
 /// How old the depths of queues may be.
 const AGE: Duration = Duration::from_secs(5);
+/// How old they may be where they are sent to a collector, which gets them once a minute by default.
+const PUSHED_AGE: Duration = Duration::from_secs(15);
 /// Counting may take up to a tenth of the database's time.
 const RELIEF: u32 = 10;
 
@@ -32,6 +34,17 @@ pub(crate) async fn metrics(State(app): State<App>) -> Response {
     refresh_depths(&app).await;
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.registry.render_prometheus())
         .into_response()
+}
+
+/// Counts now and then, until the server stops: what is sent to a collector must be fresh though nobody scrapes.
+pub(crate) async fn keep_depths_fresh(app: App) {
+    let counting = async {
+        loop {
+            refresh_depths(&app).await;
+            sleep(PUSHED_AGE).await;
+        }
+    };
+    app.stopping.run_until_cancelled(counting).await;
 }
 
 /// Counts again where it is time. A database that is away leaves the last counts standing.

@@ -29,7 +29,7 @@ pub(crate) use self::{
     database::{READ_PATIENCE, SCAN_PATIENCE, asked},
     extract::{JobIdInPath, MAX_REQUEST_BYTES, NameInPath, QueryPairs, RequestBody},
 };
-use crate::SchedulerError;
+use crate::{SchedulerError, handlers::metrics::keep_depths_fresh};
 
 /// Whether a server without API keys may be reached from other machines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -133,7 +133,12 @@ pub(crate) async fn start(
     let address = listener.local_addr().map_err(failed)?;
     let stopping = CancellationToken::new();
     let limits = Arc::new(options.limits);
+    // Of a process with both servers, one counts.
+    let is_exported = protocol == Protocol::Rest && options.metrics.is_exported();
     let app = App::start(options, address, stopping.clone());
+    if is_exported {
+        tokio::spawn(keep_depths_fresh(app.clone()));
+    }
     let (stop, stopped) = oneshot::channel();
     let listening = Listening { listener, protocol, router: router(app), limits, stopping };
     let task = tokio::spawn(listening.serve(stopped));

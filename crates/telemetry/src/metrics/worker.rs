@@ -19,6 +19,9 @@ pub struct WorkerMetrics {
     in_flight: UpDownCounter<i64>,
     attempts: Counter<u64>,
     attempts_unknown: Counter<u64>,
+    suspects_called: Counter<u64>,
+    suspects_crashed: Counter<u64>,
+    suspects_put_off: Counter<u64>,
     operation_duration: Histogram<f64>,
     token_usage: Histogram<u64>,
     time_to_first_chunk: Histogram<f64>,
@@ -115,6 +118,15 @@ impl WorkerMetrics {
             attempts_unknown: alarm(
                 metric::ATTEMPTS_UNKNOWN,
                 "Attempts whose call was sent and whose answer is not known",
+            ),
+            suspects_called: counter(
+                metric::SUSPECTS_CALLED,
+                "Calls of suspects, each in a process of its own",
+            ),
+            suspects_crashed: alarm(metric::SUSPECTS_CRASHED, "Suspects that crashed their process: poison"),
+            suspects_put_off: alarm(
+                metric::SUSPECTS_PUT_OFF,
+                "Suspects that went back for want of a process",
             ),
             operation_duration: seconds(
                 metric::OPERATION_DURATION,
@@ -228,6 +240,21 @@ impl WorkerMetrics {
     /// A call was sent and its answer is not known.
     pub fn attempt_unknown(&self) {
         self.attempts_unknown.add(1, &[]);
+    }
+
+    /// The call of a suspect begins in a process of its own.
+    pub fn suspect_called(&self) {
+        self.suspects_called.add(1, &[]);
+    }
+
+    /// A suspect crashed its process, and is poison.
+    pub fn suspect_crashed(&self) {
+        self.suspects_crashed.add(1, &[]);
+    }
+
+    /// A suspect goes back, since there is no process for it.
+    pub fn suspect_put_off(&self) {
+        self.suspects_put_off.add(1, &[]);
     }
 
     /// A settle statement that wrote `attempts` together and took `duration`.

@@ -56,6 +56,9 @@ fn whatever_should_wake_somebody_has_a_rule() {
         "sluice_leases_overdue_age_seconds",
         "sluice_settle_late_results_total",
         "sluice_settle_stale_writes_total",
+        "sluice_spool_failed_total",
+        "sluice_suspects_crashed_total",
+        "sluice_suspects_put_off_total",
     ] {
         assert!(asked.contains(metric), "{metric} has no rule");
     }

@@ -42,6 +42,9 @@ pub(super) fn measured(registry: &MetricsRegistry) {
     worker.stale_write_refused();
     worker.late_result_kept();
     worker.attempt_unknown();
+    worker.suspect_called();
+    worker.suspect_crashed();
+    worker.suspect_put_off();
     worker.spool_holds(4096, 2);
     worker.spool_adopted(3, 1);
     worker.spool_failed();
@@ -94,6 +97,9 @@ fn the_page_shows_every_measure_in_prometheus_text() {
         "sluice_spool_adopted_total 3",
         "sluice_spool_corrupt_total 1",
         "sluice_spool_failed_total 1",
+        "sluice_suspects_called_total 1",
+        "sluice_suspects_crashed_total 1",
+        "sluice_suspects_put_off_total 1",
         "sluice_beats_failed_total 1",
         "sluice_jobs{sluice_job_state=\"queued\",sluice_queue=\"q\"} 8",
         "sluice_jobs{sluice_job_state=\"queued\",sluice_queue=\"old\"} 0",
