@@ -18,7 +18,7 @@ use crate::{
     lease::{Lease, StopReason},
     one_call,
     routing::Target,
-    suspect::{Crash, Place},
+    suspect::{Crash, InChild, Place},
 };
 
 /// What came of a call.
@@ -27,7 +27,7 @@ pub(crate) enum Made {
     Report(Box<CallReport>),
     /// The process that made it ended before it.
     Crashed(Box<Crash>),
-    /// It was not begun: it needs a process of its own, and there are too many.
+    /// It was not begun: it needs a process of its own, and there are too many, or the system gives none.
     NoRoom,
 }
 
@@ -36,9 +36,15 @@ pub(crate) async fn make(core: &Core, lease: &mut Lease, target: &Target, attemp
     let room = match core.suspects.place(&lease.job) {
         Place::Here => None,
         Place::Child(room) => Some(room),
-        Place::NoRoom => return Made::NoRoom,
+        Place::NoRoom => {
+            core.metrics.suspect_put_off();
+            return Made::NoRoom;
+        }
     };
     let is_suspect = room.is_some();
+    if is_suspect {
+        core.metrics.suspect_called();
+    }
     let body = Bytes::from(std::mem::take(&mut lease.job.body));
     // An attempt makes one call at most, which can have its lease's id: then it is stored once.
     let call_id = CallId::from_uuid(lease.job.lease_id.as_uuid());
@@ -58,19 +64,20 @@ pub(crate) async fn make(core: &Core, lease: &mut Lease, target: &Target, attemp
     let stop = lease.stop.token();
     let made = async {
         match room {
-            None => Ok(one_call::make(&upstream.client, request, stop).await),
+            None => InChild::Report(Box::new(one_call::make(&upstream.client, request, stop).await)),
             Some(room) => room.call(target, request, stop).await,
         }
     };
     let made = until_deadline(lease, made).instrument(span.clone()).await;
     core.metrics.call_ended(&upstream.name);
     match made {
-        Ok(report) => {
+        InChild::Report(report) => {
             measure(core, lease, target, &report, began.elapsed());
             end_span(&span, &report, is_suspect);
-            Made::Report(Box::new(report))
+            Made::Report(report)
         }
-        Err(crash) => {
+        InChild::Crashed(crash) => {
+            core.metrics.suspect_crashed();
             tracing::error!(
                 parent: &span,
                 job.id = %lease.job.job_id, upstream = upstream.name, how = crash.how,
@@ -78,6 +85,15 @@ pub(crate) async fn make(core: &Core, lease: &mut Lease, target: &Target, attemp
             );
             record_call_error(&span, ErrorClass::Poison.as_str());
             Made::Crashed(crash)
+        }
+        InChild::NotStarted(error) => {
+            core.metrics.suspect_put_off();
+            tracing::error!(
+                parent: &span,
+                job.id = %lease.job.job_id, %error,
+                "no process could be started for a job that needs one to itself; it is tried again"
+            );
+            Made::NoRoom
         }
     }
 }

@@ -72,11 +72,11 @@ pub(crate) fn of_crash(lease: &Lease, crash: Crash, policy: &RetryPolicy) -> Set
     Settlement { call: Some(crash.call), ..settlement }
 }
 
-/// A suspect, and there are too many processes for such already: nothing was sent, and it is nobody's fault.
+/// A suspect, and there is no process for it: nothing was sent, and it is nobody's fault.
 pub(crate) fn no_room(lease: &Lease) -> Settlement {
     let delay = NO_ROOM_DELAY + NO_ROOM_JITTER.mul_f64(rand::rng().random_range(0.0..1.0));
     let decision = Decision::Requeue { delay, spends_try: false, is_refusal: false };
-    let text = "it needs a process to itself, and there are too many of these on the worker".to_owned();
+    let text = "it needs a process to itself, and the worker has none for it now".to_owned();
     bare(lease, Outcome::NotSent, decision, (ErrorClass::NotSent, text))
 }
 

@@ -25,7 +25,7 @@ mod wire;
 
 pub use child::attempt_for_parent;
 pub use command::SuspectCommand;
-pub(crate) use parent::Crash;
+pub(crate) use parent::{Crash, InChild};
 
 use std::time::Duration;
 

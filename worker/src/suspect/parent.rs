@@ -32,6 +32,16 @@ const LOOKS: u32 = 8;
 /// How long a child that has closed its output may take to be gone.
 const LAST_BREATH: Duration = Duration::from_secs(5);
 
+/// What came of a call in a child.
+pub(crate) enum InChild {
+    /// It told its report.
+    Report(Box<CallReport>),
+    /// It ended before that.
+    Crashed(Box<Crash>),
+    /// The system has no process for it now: nothing was sent, and it is nobody's fault.
+    NotStarted(io::Error),
+}
+
 /// A child that ended before it had told its report.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Crash {
@@ -62,7 +72,7 @@ impl Room<'_> {
         target: &Target,
         request: CallRequest,
         cancel: &CancellationToken,
-    ) -> Result<CallReport, Box<Crash>> {
+    ) -> InChild {
         let call = UpstreamUse {
             call_id: request.call_id,
             upstream: target.upstream.name.clone(),
@@ -82,25 +92,26 @@ impl Room<'_> {
         let limits = Limits::of(&order, self.stuck_after);
         let mut child = match self.start() {
             Ok(child) => child,
-            Err(error) => return Ok(not_begun(format!("no process could be started: {error}"))),
+            Err(error) => return InChild::NotStarted(error),
         };
         let mut listener = Listener { cancel, limits, panicked_at: None };
         let heard = listener.attend(&mut child, order).await;
         let panicked_at = listener.panicked_at;
+        let told = |report| InChild::Report(Box::new(report));
         match heard {
             Heard::Report(report) => {
                 tokio::spawn(async move { timeout(LAST_BREATH, child.wait()).await });
-                Ok(*report)
+                InChild::Report(report)
             }
-            Heard::NotBegun(reason) => Ok(not_begun(reason)),
-            Heard::Cancelled => Ok(report(WireOutcome::Unknown(ErrorClass::Cancelled))),
+            Heard::NotBegun(reason) => told(not_begun(reason)),
+            Heard::Cancelled => told(report(WireOutcome::Unknown(ErrorClass::Cancelled))),
             Heard::Stuck(how) => {
                 kill(&mut child).await;
-                Err(Box::new(Crash { call, how: how.to_owned(), panicked_at }))
+                InChild::Crashed(Box::new(Crash { call, how: how.to_owned(), panicked_at }))
             }
             Heard::Silence => match end(&mut child).await {
-                Some(how) => Err(Box::new(Crash { call, how, panicked_at })),
-                None => Ok(report(WireOutcome::Unknown(ErrorClass::ConnectionLost))),
+                Some(how) => InChild::Crashed(Box::new(Crash { call, how, panicked_at })),
+                None => told(report(WireOutcome::Unknown(ErrorClass::ConnectionLost))),
             },
         }
     }

@@ -120,6 +120,7 @@ async fn a_process_that_can_not_be_started_is_nobodys_crash() {
     handle.drain().await;
     let job = world.job(id).await;
     assert_eq!((job.state, job.crashes, job.tries), (JobState::Queued, 2, 0));
+    assert_eq!(world.count("SELECT refusals::bigint FROM sluice.ready").await, 0, "nor a refusal");
 }
 
 #[tokio::test]
