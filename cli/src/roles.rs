@@ -72,8 +72,14 @@ pub fn spool_folder(data_dir: &Path) -> PathBuf {
     data_dir.join(SPOOL_FOLDER)
 }
 
-/// Tells of outcomes that a worker could not write before it ended. An error where some are lost.
-pub fn tell_unwritten(unwritten: &Unwritten) -> Result<(), CliError> {
+/// Tells how a worker ended: which outcomes it could not write. An error where some are lost, or where it ended though
+/// nobody asked it to.
+pub fn tell_end(worker: &WorkerHandle) -> Result<(), CliError> {
+    tell_unwritten(&worker.unwritten())?;
+    worker.failure().map_or(Ok(()), |failure| Err(failed(failure)))
+}
+
+fn tell_unwritten(unwritten: &Unwritten) -> Result<(), CliError> {
     let folder = unwritten.folder.as_deref().unwrap_or(Path::new("")).display();
     if unwritten.in_spool > 0 {
         eprintln!(
@@ -172,8 +178,12 @@ pub fn start_maintenance(database: &Database, context: &Context<'_>) -> Maintena
 
 impl From<WorkerError> for CliError {
     fn from(error: WorkerError) -> Self {
-        Self::unreachable(format!("failed to {}", causes(&error)))
+        failed(&error)
     }
+}
+
+fn failed(error: &WorkerError) -> CliError {
+    CliError::unreachable(format!("failed to {}", causes(error)))
 }
 
 /// Works until the worker ends by itself or is told to. The first signal drains: nothing more is started, calls under

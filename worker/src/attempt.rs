@@ -8,7 +8,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 use futures::FutureExt;
 use sluice_domain::{Decision, ErrorClass, LeasedJob, Outcome, Settlement};
 use sluice_provider::CallReport;
-use sluice_store::PausedKind;
+use sluice_store::{CrashPoint, PausedKind, crash_point};
 use sluice_telemetry::{AttemptEnd, AttemptFields, attempt_span, record_attempt_end};
 use tokio::time::{Instant, sleep};
 use tracing::Span;
@@ -32,8 +32,6 @@ pub(crate) async fn run(core: Arc<Core>, mut lease: Lease) {
     let stop = Arc::clone(&lease.stop);
     let attempt = stop.polls.count(perform(&core, &mut lease, &span));
     let settlement = AssertUnwindSafe(attempt).catch_unwind().await;
-    core.slots.release();
-    core.start_waiting();
     let settlement = settlement.unwrap_or_else(|_| {
         tracing::error!(
             parent: &span,
@@ -49,6 +47,9 @@ pub(crate) async fn run(core: Arc<Core>, mut lease: Lease) {
         }
         None => core.give_back([lease]),
     }
+    // After its last word, so that whoever sees no call under way knows that all words were said.
+    core.slots.release();
+    core.start_waiting();
 }
 
 /// The path of one attempt. `None`: nothing was sent, and the lease is to be given back.
@@ -76,6 +77,7 @@ async fn perform(core: &Arc<Core>, lease: &mut Lease, span: &Span) -> Option<Set
     }
     match call::make(core, lease, &target, span).await {
         Made::Report(report) => {
+            crash_point(CrashPoint::Answered);
             pause_if_told(core, &target, &report);
             settlement::of_report(lease, *report, &policy)
         }

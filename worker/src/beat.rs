@@ -12,11 +12,11 @@ use std::{
 };
 
 use sluice_domain::IncarnationId;
-use sluice_store::{BeatConnection, BeatReply, StoreError, WorkerLoad};
+use sluice_store::{BeatConnection, BeatReply, CrashPoint, StoreError, WorkerLoad, crash_point};
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    clock,
+    WorkerError, clock,
     core::{Core, Phase, Signals},
     pauses::Told,
 };
@@ -50,6 +50,9 @@ async fn beats(worker: &Weak<Core>, signals: &Signals, interval: Duration) {
             }
         }
         has_failed = beaten.is_err();
+        if core.store.leads_elsewhere() && core.failure.get().is_none() {
+            core.end_for(WorkerError::OtherDatabase);
+        }
         drop(core);
         let rest = if has_failed { interval.min(Duration::from_secs(1)) } else { interval };
         tokio::select! {
@@ -76,6 +79,7 @@ async fn beat(core: &Core, connection: &mut Option<BeatConnection>) -> Result<()
         connection.beat(id, load).await
     };
     let reply = timeout(core.timing.lease_ttl / 3, replying).await.map_err(|_| StoreError::timed_out())??;
+    crash_point(CrashPoint::Beaten);
     heed(core, id, reply, sent_at);
     Ok(())
 }
@@ -97,6 +101,8 @@ fn heed(core: &Core, id: IncarnationId, reply: BeatReply, sent_at: Duration) {
                 core.signals.changed.notify_one();
             }
         }
+        // What it means is for whoever looks whether the store still leads where it should.
+        BeatReply::Elsewhere => {}
         BeatReply::Dead => {
             if core.incarnation.mark_dead(id) {
                 core.give_back_waiting();

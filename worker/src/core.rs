@@ -3,9 +3,10 @@
 use std::{
     collections::BTreeSet,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicI64},
     },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -14,13 +15,13 @@ use sluice_telemetry::WorkerMetrics;
 use tokio::{
     runtime::Handle,
     sync::{Notify, mpsc, watch},
-    time::Instant,
+    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use crate::{
-    Blocked, Timing, attempt,
+    Blocked, Timing, WorkerError, attempt,
     called::Called,
     incarnation::Incarnation,
     lease::{HeldLeases, Lease, LeaseKey, StopReason},
@@ -32,6 +33,9 @@ use crate::{
     spool::Spool,
     suspect::Suspects,
 };
+
+/// Between two looks for calls under way.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// How far a worker is on its way to the end.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -101,6 +105,8 @@ pub(crate) struct Core {
     pub(crate) blocked: Mutex<BTreeSet<Blocked>>,
     pub(crate) signals: Arc<Signals>,
     pub(crate) phase: watch::Sender<Phase>,
+    /// Why it ends, where nobody asked it to.
+    pub(crate) failure: OnceLock<WorkerError>,
     pub(crate) settler: Settler,
     pub(crate) spool: Arc<Spool>,
     pub(crate) returns: mpsc::UnboundedSender<LeaseKey>,
@@ -158,6 +164,26 @@ impl Core {
             is_further
         });
         self.signals.beat_now.notify_one();
+    }
+
+    /// Ends the worker, though nobody asked it to: it starts nothing more, and calls under way may end within the grace.
+    pub(crate) fn end_for(&self, failure: WorkerError) {
+        // The first reason counts.
+        if let Err(same) = self.failure.set(failure) {
+            tracing::debug!(error = %same, "one more reason to end");
+            return;
+        }
+        if let Some(error) = self.failure.get() {
+            tracing::error!(%error, "the worker ends");
+        }
+        self.advance(Phase::Draining);
+    }
+
+    /// Comes back when no call is under way, and each that was has had its last word.
+    pub(crate) async fn calls_ended(&self) {
+        while self.slots.busy() > 0 {
+            sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// Comes back when `phase` or a later one is reached.

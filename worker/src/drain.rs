@@ -10,6 +10,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use sluice_store::{CrashPoint, crash_point};
 use tokio::time::sleep;
 
 use crate::{
@@ -33,12 +34,16 @@ pub(crate) async fn finish(core: &Arc<Core>, mode: WorkMode) {
     }
     tokio::select! {
         () = core.held.emptied() => {}
+        // Nothing that is written now would go where it belongs.
+        () = core.calls_ended(), if core.store.leads_elsewhere() => {}
         () = core.reached(Phase::Stopping) => let_go(core).await,
         () = sleep(core.timing.grace) => let_go(core).await,
     }
     let unwritten = settle::close(core).await;
     say(&unwritten);
+    crash_point(CrashPoint::Drained);
     if unwritten == Unwritten::default()
+        && !core.store.leads_elsewhere()
         && let Err(error) = end_incarnation(core).await
     {
         tracing::warn!(%error, "the worker's row could not be ended; it ends with its lease");

@@ -1,4 +1,4 @@
-//! Why a worker can't start. Once it runs it does not fail: it waits, logs and tries again.
+//! Why a worker can't start, or ends though nobody asked it to. Of all else it says nothing: it waits, logs and tries again.
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
@@ -6,7 +6,7 @@ use sluice_config::ConfigErrors;
 use sluice_store::StoreError;
 use thiserror::Error;
 
-/// What kept a worker from starting.
+/// What kept a worker from starting, or from going on.
 #[derive(Debug, Error)]
 pub enum WorkerError {
     /// The database could not be used.
@@ -41,6 +41,15 @@ pub enum WorkerError {
         /// What the system said.
         source: io::Error,
     },
+    /// The connection leads to another database than at the start. What was leased here can't be settled there.
+    #[error(
+        "stay with this database: DATABASE_URL or DATABASE_DIRECT_URL now leads to another one, which has another \
+         sluice.identity; see where it leads, and start the worker again"
+    )]
+    OtherDatabase,
+    /// An attempt was stuck, and has freed its thread at last, when nothing more could be started here.
+    #[error("go on after an attempt that was stuck; start the worker again")]
+    WasStuck,
     /// A thread of its own, for the beat or the watchdog, could not be started.
     #[error("start a thread")]
     Thread(#[source] io::Error),

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use sluice_domain::{IncarnationId, JobId, LeaseId};
+use sluice_store::{CrashPoint, crash_point};
 use tokio::{sync::mpsc, time::sleep};
 
 use crate::{backoff::Backoff, core::Core, incarnation::bounded, lease::LeaseKey};
@@ -36,6 +37,7 @@ async fn give_back(core: &Core, group: &mut Vec<LeaseKey>) {
             tracing::debug!(%error, leases = leases.len(), "leases could not be given back yet");
             sleep(backoff.rest()).await;
         }
+        crash_point(CrashPoint::HandedBack);
         for (_, lease) in leases {
             core.held.remove(lease);
         }

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use sluice_domain::IncarnationId;
 
 use crate::{
-    Blocked, Unwritten,
+    Blocked, Unwritten, WorkerError,
     core::{Core, Phase},
 };
 
@@ -37,6 +37,11 @@ impl WorkerHandle {
     /// Outcomes that could not be written before the worker ended; none before that.
     pub fn unwritten(&self) -> Unwritten {
         self.core.settler.unwritten()
+    }
+
+    /// Why it ends or has ended, where nobody asked it to.
+    pub fn failure(&self) -> Option<&WorkerError> {
+        self.core.failure.get()
     }
 
     /// Leases and starts nothing more, and gives back what was not begun; calls under way go on. There is no way

@@ -6,13 +6,13 @@
 //! refused is replaced by a new one.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use sluice_domain::IncarnationId;
-use sluice_store::{NewIncarnation, Store, StoreError};
+use sluice_store::{CrashPoint, NewIncarnation, Store, StoreError, crash_point};
 
 use crate::{Timing, WorkerError, clock, lock_file::LockFile};
 
@@ -58,8 +58,12 @@ impl Incarnation {
     /// Begins the next life, where the present one is dead. Says the dead one's id.
     pub(crate) async fn renew(&self, store: &Store) -> Result<IncarnationId, WorkerError> {
         let next = Current::begin(store, &self.identity).await?;
+        crash_point(CrashPoint::IncarnationRenewed);
         let dead = std::mem::replace(&mut *self.lock(), next);
-        Ok(dead.id)
+        let id = dead.id;
+        // Its lock file is removed: by a thread that may wait, if the disk hangs.
+        tokio::task::spawn_blocking(move || drop(dead));
+        Ok(id)
     }
 
     /// The present one's id.
@@ -122,8 +126,10 @@ impl Incarnation {
 impl Current {
     async fn begin(store: &Store, identity: &Identity) -> Result<Self, WorkerError> {
         let id = IncarnationId::generate();
-        let hold = |folder| LockFile::hold(folder, id, identity.spool.as_deref());
-        let lock = identity.lock_dir.as_deref().map(hold).transpose()?;
+        let lock = match &identity.lock_dir {
+            Some(folder) => Some(hold_lock_file(folder, id, identity.spool.clone()).await?),
+            None => None,
+        };
         let acknowledged_at = clock::since_boot();
         let new = NewIncarnation {
             id,
@@ -136,7 +142,27 @@ impl Current {
         };
         let failed = |source| WorkerError::Store { doing: "begin as a new incarnation", source };
         bounded(store.incarnation_start(&new)).await.map_err(failed)?;
+        crash_point(CrashPoint::IncarnationStarted);
         Ok(Self { id, acknowledged_at, is_dead: false, _lock: lock })
+    }
+}
+
+/// Makes and locks the file of an incarnation; a disk that hangs is not waited for.
+async fn hold_lock_file(
+    folder: &Path,
+    id: IncarnationId,
+    spool: Option<PathBuf>,
+) -> Result<LockFile, WorkerError> {
+    let path = folder.to_owned();
+    // What comes too late is removed again when it is dropped there.
+    let holding = tokio::task::spawn_blocking(move || LockFile::hold(&path, id, spool.as_deref()));
+    match tokio::time::timeout(STATEMENT_TIMEOUT, holding).await {
+        Ok(Ok(held)) => held,
+        Ok(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
+        Err(_) => {
+            let source = std::io::Error::new(std::io::ErrorKind::TimedOut, "the disk does not answer");
+            Err(WorkerError::LockFile { path: folder.to_owned(), source })
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError, atomic::Ordering};
 
 use sluice_domain::{IncarnationId, LaneId, LeasedJob, Priority, QueueName, TenantName};
 use sluice_policy::board::{PlannedGrant, Planner};
-use sluice_store::{Grant, StoreError};
+use sluice_store::{CrashPoint, Grant, StoreError, crash_point};
 use tokio::time::Instant;
 
 use crate::{
@@ -267,6 +267,9 @@ impl<'a> Leasing<'a> {
                 return Err(failed_to("lease jobs", source));
             }
         };
+        if !leased.is_empty() {
+            crash_point(CrashPoint::Leased);
+        }
         core.metrics.leased(leased.len(), leased_at.elapsed());
         self.planner.note_leased(leased.iter().map(|job| (job.lane_id, job.priority)));
         self.weigh(&leased);

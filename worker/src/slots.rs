@@ -92,6 +92,11 @@ impl Slots {
         }
     }
 
+    /// How many slots are taken.
+    pub(crate) fn busy(&self) -> usize {
+        self.lock().busy
+    }
+
     /// How many leases wait.
     pub(crate) fn waiting(&self) -> usize {
         self.lock().waiting.len()

@@ -2,8 +2,9 @@
 //!
 //! An attempt that loops for ever takes a thread of the runtime with it, while the beat, on a thread of its own, keeps its
 //! lease alive. No thread can be ended from outside, so the process has to go: a few of these would stop all work. It
-//! starts nothing more, gives the other attempts the grace of a drain, and ends. The leases that are left are lost with
-//! it, and the third time around the job is a suspect that is stuck in a process of its own.
+//! starts nothing more, gives the other attempts the grace of a drain, looks once more, and ends. The leases that are left
+//! are lost with it, and the third time around the job is a suspect that is stuck in a process of its own. An attempt that
+//! goes on at that last look was only slow: then the process ends like any that was asked to.
 //!
 //! *Stuck* is one and the same poll at several looks in a row. Looks are counted and not the time between them, so that a
 //! process which was stopped, or a host which slept, looks no different from one that was not.
@@ -17,7 +18,10 @@ use std::{
 
 use sluice_domain::{JobId, LeaseId};
 
-use crate::core::{Core, Phase};
+use crate::{
+    WorkerError,
+    core::{Core, Phase},
+};
 
 /// Looks in a row at the same poll after which it is stuck.
 const LOOKS: u32 = 8;
@@ -47,23 +51,38 @@ fn watch(core: &Weak<Core>, rest: Duration) {
         if core.signals.ended.is_cancelled() {
             return;
         }
-        if let Some((lease, job)) = looks.stuck(&core.held.polls_under_way()) {
+        if let Some(stuck) = looks.stuck(&core.held.polls_under_way()) {
+            let (lease, job, _) = stuck;
             tracing::error!(
                 job.id = %job, lease.id = %lease,
                 "an attempt is stuck: this process drains and ends, to free the thread that it holds"
             );
-            end(&core);
+            wait_for_others(&core, &stuck);
+            // One more look: perhaps it was only slow. Then what is left under way may end like in any drain.
+            if core.held.polls_under_way().contains(&stuck) {
+                exit(&core);
+            }
+            tracing::warn!(job.id = %job, lease.id = %lease, "the attempt that was stuck goes on again");
+            core.end_for(WorkerError::WasStuck);
         }
     }
 }
 
-fn end(core: &Core) -> ! {
+/// Starts nothing more, and gives the others the grace, while `stuck` is.
+fn wait_for_others(core: &Core, stuck: &UnderWay) {
     core.advance(Phase::NotStarting);
     let mut rests = core.timing.grace.as_millis() / DRAIN_LOOK.as_millis();
-    while rests > 0 && core.held.count() > core.held.polls_under_way().len() {
+    loop {
+        let under_way = core.held.polls_under_way();
+        if rests == 0 || core.held.count() <= under_way.len() || !under_way.contains(stuck) {
+            return;
+        }
         std::thread::sleep(DRAIN_LOOK);
         rests -= 1;
     }
+}
+
+fn exit(core: &Core) -> ! {
     tracing::error!(
         leases = core.held.count(),
         "the process ends; the leases that are left are lost with it"
@@ -78,7 +97,7 @@ struct Looks(HashMap<LeaseId, (u64, u32)>);
 
 impl Looks {
     /// Takes a look; names an attempt that is stuck.
-    fn stuck(&mut self, under_way: &[UnderWay]) -> Option<(LeaseId, JobId)> {
+    fn stuck(&mut self, under_way: &[UnderWay]) -> Option<UnderWay> {
         let mut stuck = None;
         let mut seen = HashMap::with_capacity(under_way.len());
         for (lease, job, poll) in under_way {
@@ -87,7 +106,7 @@ impl Looks {
                 _ => 0,
             };
             if looks >= LOOKS {
-                stuck = Some((*lease, *job));
+                stuck = Some((*lease, *job, *poll));
             }
             seen.insert(*lease, (*poll, looks));
         }
@@ -107,7 +126,7 @@ mod tests {
         for look in 0..u64::from(LOOKS) {
             assert_eq!(looks.stuck(&[(slow, job, 1), (busy, job, 1 + 2 * look)]), None, "{look}");
         }
-        assert_eq!(looks.stuck(&[(slow, job, 1), (busy, job, 99)]), Some((slow, job)));
+        assert_eq!(looks.stuck(&[(slow, job, 1), (busy, job, 99)]), Some((slow, job, 1)));
     }
 
     #[test]

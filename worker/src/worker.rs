@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicI64},
     },
     time::Duration,
@@ -11,14 +11,13 @@ use std::{
 use arc_swap::ArcSwap;
 use sluice_config::Configuration;
 use sluice_store::{Doorbell, Ringer, Store};
-use sluice_telemetry::WorkerMetrics;
 use tokio::{
     runtime::Handle,
     sync::{mpsc, watch},
 };
 
 use crate::{
-    ConfigurationSource, SpoolOptions, WorkerError, WorkerHandle, WorkerOptions, beat,
+    ConfigurationSource, WorkerError, WorkerHandle, WorkerOptions, beat,
     called::Called,
     core::{Core, Phase, Signals},
     drain, hand_back, health,
@@ -62,7 +61,11 @@ impl Worker {
         let routing = load_routing(&store, &work, &Arc::default()).await?;
         let pauses = load_pauses(&store).await?;
         let metrics = options.metrics.worker();
-        let spool = Arc::new(open_spool(&store, options.spool, metrics.clone()).await?);
+        let failed = |source| WorkerError::Store { doing: "read which database this is", source };
+        let database = bounded(store.database_id()).await.map_err(failed)?;
+        store.belongs_to(database);
+        let spool = options.spool.map(|options| (options, database));
+        let spool = Arc::new(Spool::new(spool, metrics.clone()));
         let suspects = Suspects::new(options.suspect_command, timing.stuck_after());
         let identity = Identity {
             worker: options.name,
@@ -89,6 +92,7 @@ impl Worker {
             blocked: std::sync::Mutex::default(),
             signals: Arc::new(Signals::default()),
             phase: watch::Sender::new(Phase::Working),
+            failure: OnceLock::new(),
             settler,
             spool,
             returns,
@@ -120,18 +124,6 @@ async fn load_pauses(store: &Store) -> Result<Pauses, WorkerError> {
     let pauses = Pauses::default();
     pauses.told(listed.into_iter().map(|pause| (pause.kind, pause.name)).collect(), Duration::ZERO);
     Ok(pauses)
-}
-
-/// The spool for the outcomes of this database.
-async fn open_spool(
-    store: &Store,
-    options: Option<SpoolOptions>,
-    metrics: WorkerMetrics,
-) -> Result<Spool, WorkerError> {
-    let Some(options) = options else { return Ok(Spool::new(None, metrics)) };
-    let failed = |source| WorkerError::Store { doing: "read which database this is", source };
-    let database = bounded(store.database_id()).await.map_err(failed)?;
-    Ok(Spool::new(Some((options, database)), metrics))
 }
 
 async fn live(core: Arc<Core>, work: Work) {

@@ -75,6 +75,8 @@ async fn live(
         roles.announce(&upstreams, database, context)?;
         let end = tokio::select! {
             () = stop.next() => End::Stop,
+            // By itself it ends only where it can't go on.
+            () = roles.worker.join() => End::Stop,
             () = configuration_applied(&database.store), if upstreams.simulator.is_some() => End::Again,
         };
         roles.stop(stop).await?;
@@ -226,6 +228,6 @@ impl Roles {
             _ = serving => {}
             () = stop.next() => {}
         }
-        roles::tell_unwritten(&self.worker.unwritten())
+        roles::tell_end(&self.worker)
     }
 }

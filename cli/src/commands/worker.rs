@@ -72,7 +72,7 @@ async fn work(
     if let Some(maintenance) = maintenance {
         maintenance.stop().await;
     }
-    roles::tell_unwritten(&worker.unwritten())?;
+    roles::tell_end(&worker)?;
     let blocked = roles::blocked_said(&worker.blocked());
     if args.until_idle && !blocked.is_empty() {
         return Err(CliError::unreachable(format!("jobs are left that can't run: {}", blocked.join("; "))));

@@ -143,13 +143,15 @@ impl Flow {
                 database,
             ) => ending,
             () = signals.next() => Ok(Ending::Interrupted),
+            // By itself it ends only where it can't go on; why is told below.
+            () = self.worker.join() => Ok(Ending::Interrupted),
         };
         submitting.abort();
         self.end_worker(&ending, &watch, signals).await;
         // What ended while the worker drained, and what its word on was lost.
         let swept = self.collector.sweep_all().await;
         watch.finish();
-        let unwritten = roles::tell_unwritten(&self.worker.unwritten());
+        let unwritten = roles::tell_end(&self.worker);
         let (tally, written) = self.collector.finish().await;
         self.maintenance.stop().await;
         written.map_err(|error| cannot_write(&error))?;

@@ -123,7 +123,11 @@ pub(super) async fn run(core: Arc<Core>, settled: Settled) {
 async fn try_again(core: &Core, mut group: Group, settled: &Settled) -> Tried {
     let backlog = &core.settler.backlog;
     let before = group.len();
-    group.load(core).await;
+    if !group.load(core).await {
+        // Others are in memory, too.
+        backlog.push_back(group);
+        return Tried::Rest;
+    }
     if group.origin == Origin::Adopted && !group.was_refused {
         let unreadable = before - group.len();
         backlog.unheard.send_modify(|unheard| *unheard = unheard.saturating_sub(unreadable));
@@ -161,7 +165,7 @@ async fn put_back(core: &Core, mut group: Group, error: &StoreError) -> Tried {
             backlog.push_front(group);
             return Tried::Rest;
         }
-        // Perhaps it is this group that takes so long: late words are taken one by one. Smaller, and after all others.
+        // Perhaps it is this group that takes so long. Smaller, and after all others.
         if let Some(mut second_half) = group.split() {
             second_half.leave_memory_if_scarce(core);
             backlog.push_back(second_half);

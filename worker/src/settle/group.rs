@@ -101,17 +101,16 @@ impl Group {
         }
     }
 
-    /// Reads what is in the spool alone. A record that can't be read is left where it is.
-    pub(super) async fn load(&mut self, core: &Core) {
+    /// Reads what is in the spool alone. A record that can't be read is left where it is. Says whether the group can be
+    /// tried: not while the disk hangs.
+    pub(super) async fn load(&mut self, core: &Core) -> bool {
         if !self.settlements.is_empty() {
-            return;
+            return true;
         }
-        let places = std::mem::take(&mut self.places);
-        let read = tokio::task::spawn_blocking(move || {
-            places.into_iter().map(|place| (place.load(), place)).collect::<Vec<_>>()
-        });
+        let Some(read) = core.spool.load(self.places.clone()).await else { return false };
+        self.places.clear();
         let leases = std::mem::take(&mut self.leases);
-        for (index, (loaded, place)) in read.await.unwrap_or_default().into_iter().enumerate() {
+        for (index, (loaded, place)) in read.into_iter().enumerate() {
             let lease = leases.get(index).copied();
             match loaded {
                 Ok(settlement) => {
@@ -122,6 +121,7 @@ impl Group {
                 Err(error) => unreadable(core, &error, lease),
             }
         }
+        true
     }
 }
 

@@ -156,7 +156,7 @@ pub(crate) async fn close(core: &Core) -> Unwritten {
     core.settler.closing.cancel();
     core.settler.tasks.close();
     core.settler.tasks.wait().await;
-    let mut unwritten = Unwritten::default();
+    let (mut unwritten, mut left) = (Unwritten::default(), Vec::new());
     for mut group in core.settler.backlog.take_all() {
         group.bring_to_spool(core).await;
         if group.is_in_spool() {
@@ -164,11 +164,12 @@ pub(crate) async fn close(core: &Core) -> Unwritten {
         } else {
             unwritten.lost += group.len();
         }
+        left.append(&mut group.places);
     }
     if unwritten.in_spool > 0 {
         unwritten.folder = core.spool.base().map(std::path::Path::to_owned);
     }
-    core.spool.close();
+    core.spool.close(left).await;
     core.settler.unwritten.get_or_init(|| unwritten).clone()
 }
 

@@ -2,15 +2,15 @@
 
 use std::{pin::pin, time::Duration};
 
-use sluice_domain::{JobState, LeaseId, SettleVerdict};
-use sluice_store::StoreError;
+use sluice_domain::{JobState, LeaseId, SettleVerdict, Settlement};
+use sluice_store::{CrashPoint, StoreError, crash_point};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep},
 };
 
 use super::group::{Group, Origin};
-use crate::{SettledJob, core::Core, incarnation::bounded};
+use crate::{SettledJob, core::Core, incarnation::bounded, spool::Place};
 
 /// A statement that takes longer may be one that no answer will come to: meanwhile its group is brought to the spool.
 const SLOW: Duration = Duration::from_secs(2);
@@ -25,13 +25,14 @@ pub(super) async fn write(
     let mut kept = None;
     let answer = {
         let mut statement = pin!(bounded(core.store.settle_many(&group.settlements)));
+        let mut keeping = pin!(keep_if_slow(core, &group.settlements));
         tokio::select! {
             biased;
+            // What is still being kept then is undone by the spool.
             answer = &mut statement => answer,
             () = core.settler.closing.cancelled() => Err(StoreError::timed_out()),
-            () = sleep(SLOW) => {
-                note_away(core, "a settle takes long");
-                kept = core.spool.keep(&group.settlements).await;
+            places = &mut keeping => {
+                kept = places;
                 tokio::select! {
                     biased;
                     answer = statement => answer,
@@ -52,6 +53,13 @@ pub(super) async fn write(
             put_off(core, group).await;
         }
     }
+}
+
+/// Makes settlements safe whose statement hangs.
+async fn keep_if_slow(core: &Core, settlements: &[Settlement]) -> Option<Vec<Place>> {
+    sleep(SLOW).await;
+    note_away(core, "a settle takes long");
+    core.spool.keep(settlements).await
 }
 
 /// Makes a group safe, and leaves it to the backlog.
@@ -91,6 +99,9 @@ pub(super) fn note_back(core: &Core) {
 /// Whether it is these settlements that the database refuses, so that others and parts of them may pass. Otherwise it
 /// can't take any: it is away, full, or a standby by now.
 pub(super) fn refuses_these(error: &StoreError) -> bool {
+    if matches!(error, StoreError::OtherDatabase) {
+        return false;
+    }
     let state = error.sql_state().unwrap_or_default();
     // A row that somebody holds locked is about these.
     let is_about_all = state != "55P03"
@@ -105,6 +116,7 @@ pub(super) async fn note_written(
     verdicts: &[SettleVerdict],
     settled: Option<&mpsc::UnboundedSender<Vec<SettledJob>>>,
 ) {
+    crash_point(CrashPoint::Settled);
     if group.is_counted {
         core.settler.left_memory(&group.settlements);
     }

@@ -19,13 +19,17 @@ use super::{
 /// Where damaged records are set aside, below the spools of a database.
 pub(super) const SET_ASIDE: &str = "corrupt";
 
-/// What was found in a dead owner's spool.
+/// What was found in dead owners' spools.
 #[derive(Debug, Default)]
 pub(crate) struct Adopted {
     /// Records that are to be settled.
     pub(crate) places: Vec<Place>,
     /// Damaged stretches, which were set aside.
     pub(crate) corrupt: usize,
+    /// Spools that others have taken over and are settling.
+    pub(crate) with_others: usize,
+    /// Spools whose owners live, as far as can be told.
+    pub(crate) with_owners: usize,
     /// Whether something stays: a newer program's records, or damage that could not be set aside.
     pub(super) has_remains: bool,
 }

@@ -1,12 +1,12 @@
 //! The folder of one spool, and who owns it.
 //!
 //! The owner holds the lock of a file in it. The system frees the lock at the very death of the process, however it
-//! dies; whoever gets it then owns the spool. A folder appears under its name only once its lock is held, so that nobody
-//! can take a new one for a dead owner's.
+//! dies; whoever gets it then owns the spool, and says so in the file. A folder appears under its name only once its lock
+//! is held, so that nobody can take a new one for a dead owner's.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io,
+    io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -16,6 +16,8 @@ use uuid::Uuid;
 use super::segment::ENDING;
 
 const LOCK: &str = "lock";
+/// What stands in the lock file of a folder that was taken over.
+const TAKEN_OVER: &[u8] = b"taken over";
 
 /// A spool's folder, owned. Let go of when dropped, and removed if nothing is left in it.
 #[derive(Debug)]
@@ -44,19 +46,29 @@ impl Folder {
         created
     }
 
-    /// Takes the folder of a dead owner; `None` while its owner lives.
-    pub(super) fn take_over(path: PathBuf, owner: Uuid) -> io::Result<Option<Self>> {
-        let lock = match lock_of(&path, false) {
+    /// Takes the folder of a dead owner.
+    pub(super) fn take_over(path: PathBuf, owner: Uuid) -> io::Result<TakeOver> {
+        let mut lock = match lock_of(&path, false) {
             Ok(lock) => lock,
             // It was removed while we looked.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !path.exists() => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !path.exists() => {
+                return Ok(TakeOver::Gone);
+            }
             // Somebody removed the lock alone: nobody can hold it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => lock_of(&path, true)?,
             Err(error) => return Err(error),
         };
         match lock.try_lock() {
-            Ok(()) => Ok(Some(Self { path, owner, _lock: lock })),
-            Err(TryLockError::WouldBlock) => Ok(None),
+            Ok(()) => {
+                // Best effort: a full disk costs others the knowledge, and they lease a little sooner.
+                let _ = lock.write_all(TAKEN_OVER);
+                Ok(TakeOver::Done(Self { path, owner, _lock: lock }))
+            }
+            Err(TryLockError::WouldBlock) => {
+                let mut said = Vec::new();
+                lock.read_to_end(&mut said)?;
+                Ok(if said.is_empty() { TakeOver::OwnerLives } else { TakeOver::OtherAtIt })
+            }
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
@@ -78,6 +90,19 @@ impl Folder {
     pub(super) fn sync(&self) -> io::Result<()> {
         sync(&self.path)
     }
+}
+
+/// What came of taking a folder.
+#[derive(Debug)]
+pub(super) enum TakeOver {
+    /// It is ours.
+    Done(Folder),
+    /// Its owner lives; or somebody took it this very moment.
+    OwnerLives,
+    /// Somebody else has taken it over and settles what is in it.
+    OtherAtIt,
+    /// Nothing is left of it.
+    Gone,
 }
 
 impl Drop for Folder {

@@ -15,11 +15,13 @@
 //! The database's id is part of the path, so that no answer ends up in another one. Bodies lie there as they came:
 //! folders and files are for their owner's eyes only. Keys never come near a settlement.
 //!
-//! Where the disk fails, outcomes wait in memory as they would without a spool, and the bound is that of memory.
+//! Where the disk fails or hangs, outcomes wait in memory as they would without a spool, and the bound is that of memory.
+//! Nobody waits long for a disk that hangs, neither a settle nor the end of the worker.
 //!
 //! Not here: when something is spooled, and when it is tried again (`settle`).
 
 mod adopt;
+mod disk;
 mod folder;
 mod frame;
 mod inspect;
@@ -37,12 +39,17 @@ use std::{
 };
 
 use sluice_domain::{IncarnationId, Settlement};
+use sluice_store::{CrashPoint, crash_point};
 use sluice_telemetry::WorkerMetrics;
 use uuid::Uuid;
 
 pub use self::inspect::{SpoolState, inspect_spools};
 pub(crate) use self::{adopt::Adopted, segment::Place};
-use self::{folder::Folder, segment::Segment};
+use self::{
+    disk::Disk,
+    folder::{Folder, TakeOver},
+    segment::Segment,
+};
 use crate::SpoolOptions;
 
 /// A file that has grown to this takes no more, so that files go one by one as the database takes them.
@@ -59,7 +66,9 @@ pub(crate) struct Spool {
     bytes: AtomicU64,
     outcomes: AtomicU64,
     has_failed: AtomicBool,
+    disk: Arc<Disk>,
     own: Mutex<Option<Own>>,
+    marks: Mutex<Marks>,
     /// Folders in which something has to stay.
     left_alone: Mutex<HashSet<PathBuf>>,
 }
@@ -75,6 +84,14 @@ struct Own {
 struct Active {
     segment: Arc<Segment>,
     length: u64,
+}
+
+/// Records whose verdicts are known and that are to be marked.
+#[derive(Default)]
+struct Marks {
+    waiting: Vec<Place>,
+    /// Somebody marks, and takes along what is added meanwhile: one thread at most waits for a disk that hangs.
+    is_under_way: bool,
 }
 
 /// Records that are appended together.
@@ -114,7 +131,9 @@ impl Spool {
             bytes: AtomicU64::new(0),
             outcomes: AtomicU64::new(0),
             has_failed: AtomicBool::new(false),
+            disk: Arc::default(),
             own: Mutex::new(None),
+            marks: Mutex::default(),
             left_alone: Mutex::default(),
         }
     }
@@ -135,16 +154,12 @@ impl Spool {
         self.base.as_deref()
     }
 
-    /// Brings settlements to the disk. `None`: they are not safe there, and why was told.
+    /// Brings settlements to the disk. `None`: they are not safe there, and why was told. What a disk that hung has written
+    /// after all, when nobody waits for it any more, is marked as done again: it is in the hands of whoever asked.
     pub(crate) async fn keep(self: &Arc<Self>, settlements: &[Settlement]) -> Option<Vec<Place>> {
         self.base.as_ref()?;
-        let batch = Batch::of(self.owner, settlements);
-        let spool = Arc::clone(self);
-        let kept = tokio::task::spawn_blocking(move || match batch {
-            Some(batch) => spool.append(&batch),
-            None => Err(io::Error::from(io::ErrorKind::FileTooLarge)),
-        });
-        match kept.await.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
+        let kept = if self.disk.is_stuck() { Err(hangs()) } else { self.bring(settlements).await };
+        match kept {
             Ok(places) => {
                 if self.has_failed.swap(false, Ordering::Relaxed) {
                     tracing::info!("outcomes are brought to the spool again");
@@ -164,25 +179,55 @@ impl Spool {
         }
     }
 
-    /// The verdicts of these are known.
+    async fn bring(self: &Arc<Self>, settlements: &[Settlement]) -> io::Result<Vec<Place>> {
+        let Some(batch) = Batch::of(self.owner, settlements) else {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        };
+        let (spool, undoing) = (Arc::clone(self), Arc::clone(self));
+        let undo = move |late: io::Result<Vec<Place>>| {
+            if let Ok(places) = late {
+                undoing.mark_done(&places);
+            }
+        };
+        self.disk.act(move || spool.append(&batch), undo).await.unwrap_or_else(|| Err(hangs()))
+    }
+
+    /// Reads settlements again, each with its place. `None`: the disk hangs.
+    pub(crate) async fn load(&self, places: Vec<Place>) -> Option<Vec<(io::Result<Settlement>, Place)>> {
+        if self.disk.is_stuck() {
+            return None;
+        }
+        let load = move || places.into_iter().map(|place| (place.load(), place)).collect();
+        self.disk.act(load, drop).await
+    }
+
+    /// The verdicts of these are known. What is not marked, since the disk hangs, is marked when it goes on; if the process
+    /// ends before, it is settled once more.
     pub(crate) async fn done(self: &Arc<Self>, places: Vec<Place>) {
         if places.is_empty() {
             return;
         }
-        let spool = Arc::clone(self);
-        // It can't panic; and what is not marked is settled once more.
-        let _ = tokio::task::spawn_blocking(move || spool.mark_done(&places)).await;
+        if !self.add_marks(places) {
+            let spool = Arc::clone(self);
+            self.disk.act(move || spool.mark_waiting(), drop).await;
+        }
     }
 
-    /// Takes over what dead owners left for this database.
+    /// Takes over what dead owners left for this database. However long it takes: there may be much to read.
     pub(crate) async fn adopt_dead(self: &Arc<Self>) -> Adopted {
         let spool = Arc::clone(self);
         tokio::task::spawn_blocking(move || spool.adopt()).await.unwrap_or_default()
     }
 
-    /// Lets go of the own folder; what lies in it stays there.
-    pub(crate) fn close(&self) {
-        self.own().take();
+    /// Lets go of `left`, of records to be left where they are, and of the own folder; what lies in it stays there.
+    pub(crate) async fn close(self: &Arc<Self>, left: Vec<Place>) {
+        let spool = Arc::clone(self);
+        let close = move || {
+            // The last to let go of a folder looks whether it is empty.
+            drop(left);
+            drop(spool.own().take());
+        };
+        self.disk.act(close, drop).await;
     }
 
     fn append(&self, batch: &Batch) -> io::Result<Vec<Place>> {
@@ -193,6 +238,8 @@ impl Spool {
             *own = Some(Own { folder, active: None, segments: 0 });
         }
         let own = own.as_mut().expect("it was made a line above");
+        #[cfg(feature = "failpoints")]
+        crate::faults::touch_disk();
         let mut active = match own.active.take().filter(|active| active.length < MAX_SEGMENT_BYTES) {
             Some(active) => active,
             None => own.new_segment()?,
@@ -211,14 +258,38 @@ impl Spool {
         }
         own.active = Some(active);
         self.count(&places, Change::Added);
+        crash_point(CrashPoint::Spooled);
         Ok(places)
+    }
+
+    /// Has records marked. Says whether somebody is at it, who takes them along.
+    fn add_marks(&self, places: Vec<Place>) -> bool {
+        let mut marks = self.marks();
+        marks.waiting.extend(places);
+        std::mem::replace(&mut marks.is_under_way, true)
+    }
+
+    /// Marks what waits for it, and what comes meanwhile.
+    fn mark_waiting(&self) {
+        loop {
+            let mut marks = self.marks();
+            let places = std::mem::take(&mut marks.waiting);
+            marks.is_under_way = !places.is_empty();
+            drop(marks);
+            if places.is_empty() {
+                return;
+            }
+            self.mark_done(&places);
+        }
     }
 
     fn mark_done(&self, places: &[Place]) {
         // Held, so that nothing is appended to a file that is about to go.
         let mut own = self.own();
+        crash_point(CrashPoint::MarkingDone);
         for place in places {
             place.mark_done();
+            crash_point(CrashPoint::MarkedDone);
             if !place.segment.is_done() {
                 continue;
             }
@@ -242,8 +313,16 @@ impl Spool {
                 continue;
             }
             let adopted = match Folder::take_over(path.clone(), owner) {
-                Ok(Some(folder)) => adopt::adopt(base, folder),
-                Ok(None) => continue,
+                Ok(TakeOver::Done(folder)) => adopt::adopt(base, folder),
+                Ok(TakeOver::OwnerLives) => {
+                    all.with_owners += 1;
+                    continue;
+                }
+                Ok(TakeOver::OtherAtIt) => {
+                    all.with_others += 1;
+                    continue;
+                }
+                Ok(TakeOver::Gone) => continue,
                 Err(error) => Err(error),
             };
             let adopted = adopted.unwrap_or_else(|error| {
@@ -255,6 +334,9 @@ impl Spool {
             }
             all.corrupt += adopted.corrupt;
             all.places.extend(adopted.places);
+        }
+        if !all.places.is_empty() {
+            crash_point(CrashPoint::TakenOver);
         }
         self.count(&all.places, Change::Added);
         self.metrics.spool_adopted(all.places.len(), all.corrupt);
@@ -281,9 +363,19 @@ impl Spool {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn marks(&self) -> MutexGuard<'_, Marks> {
+        // Nothing that holds the lock can panic half way through a change.
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn left_alone(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
         self.left_alone.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What the spool makes of a disk that does not answer.
+fn hangs() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the disk does not answer")
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

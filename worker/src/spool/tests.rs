@@ -1,9 +1,10 @@
 //! Spools on a real disk: what one owner leaves, the next one takes over.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
 use sluice_domain::{Decision, JobId, LeaseId, NanoUsd, Outcome, StoredAnswer};
 use sluice_telemetry::MetricsRegistry;
+use sluice_testkit::wait_until;
 use tempfile::TempDir;
 
 use super::*;
@@ -181,6 +182,66 @@ async fn a_disk_that_can_not_be_written_is_told_and_tried_again() {
     assert!(spool.has_room(), "the bound is that of memory");
     fs::remove_file(&root).unwrap();
     assert_eq!(spool.keep(&[settlement(b"one")]).await.unwrap().len(), 1);
+}
+
+/// A spool whose disk is not waited for as long as usual; long enough for a busy machine.
+fn impatient_spool(folder: &Path) -> Arc<Spool> {
+    let spool = Spool::new(Some((SpoolOptions::new(folder), DATABASE)), metrics());
+    Arc::new(Spool { disk: Arc::new(Disk::with_patience(Duration::from_secs(3))), ..spool })
+}
+
+async fn until_it_goes_on(spool: &Spool) {
+    wait_until("the disk to go on", Duration::from_secs(30), async || !spool.disk.is_stuck()).await;
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_is_not_waited_for_and_what_it_took_too_late_is_undone() {
+    let folder = TempDir::new().unwrap();
+    let spool = impatient_spool(folder.path());
+    let places = spool.keep(&[settlement(b"before")]).await.unwrap();
+    // As whoever hangs on the disk holds it.
+    let (hangs, own) = (Arc::clone(&spool), std::sync::mpsc::channel::<()>());
+    let (goes_on, waits) = own;
+    let (is_held, held) = tokio::sync::oneshot::channel();
+    let hanging = std::thread::spawn(move || {
+        let _own = hangs.own();
+        is_held.send(()).unwrap();
+        waits.recv().unwrap_err();
+    });
+    held.await.unwrap();
+
+    assert!(spool.keep(&[settlement(b"late")]).await.is_none());
+    assert!(spool.disk.is_stuck());
+    assert!(spool.keep(&[settlement(b"never")]).await.is_none(), "it is not even tried");
+    assert!(spool.load(places.clone()).await.is_none(), "nor is a look");
+    spool.done(places).await;
+    spool.close(Vec::new()).await;
+
+    drop(goes_on);
+    hanging.join().unwrap();
+    until_it_goes_on(&spool).await;
+    let (states, set_aside) = inspect_spools(folder.path()).unwrap();
+    assert_eq!(states.iter().map(|state| state.outcomes).sum::<usize>(), 0, "{states:?}");
+    assert_eq!((set_aside.len(), spool.outcomes.load(Ordering::Relaxed)), (0, 0));
+    assert_eq!(spool.keep(&[settlement(b"after")]).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn whoever_starts_sees_that_another_has_taken_over() {
+    let folder = TempDir::new().unwrap();
+    let dead = spool_of(folder.path(), DATABASE);
+    dead.keep(&[settlement(b"one")]).await.unwrap();
+    let (first, second) = (spool_of(folder.path(), DATABASE), spool_of(folder.path(), DATABASE));
+    let seen = first.adopt_dead().await;
+    assert_eq!((seen.places.len(), seen.with_others, seen.with_owners), (0, 0, 1));
+    drop(dead);
+    let adopted = first.adopt_dead().await;
+    assert_eq!(adopted.places.len(), 1);
+    let seen = second.adopt_dead().await;
+    assert_eq!((seen.places.len(), seen.with_others, seen.with_owners), (0, 1, 0));
+    first.done(adopted.places).await;
+    let seen = second.adopt_dead().await;
+    assert_eq!((seen.places.len(), seen.with_others, seen.with_owners), (0, 0, 0));
 }
 
 #[tokio::test]

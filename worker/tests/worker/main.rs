@@ -8,6 +8,7 @@ mod cancel;
 mod configuration;
 mod ending;
 mod health;
+mod identity;
 mod incarnations;
 mod many_calls;
 mod outage;

@@ -1,8 +1,10 @@
 //! A wrong key and an empty account stop all calls there.
 
+use std::time::Duration;
+
 use sluice_domain::JobState;
 use sluice_simulator::{ConfigPatch, FaultKind, FaultRule};
-use sluice_store::PausedKind;
+use sluice_store::{Doorbell, PausedKind};
 use sluice_testkit::{job, wait_until};
 use sluice_worker::{Blocked, BlockedBy, WorkMode, Worker, WorkerOptions};
 
@@ -73,5 +75,58 @@ async fn an_empty_account_is_paused_until_somebody_resumes_it() {
     })
     .await;
     assert_eq!(world.simulator.calls().len(), calls + jobs.len());
+    handle.drain().await;
+}
+
+#[tokio::test]
+async fn a_pause_that_comes_while_a_lease_is_under_way_counts_at_the_next_bell() {
+    let world = World::new().await;
+    let mut options = world.options();
+    // Only bells wake it.
+    options.timing.poll_interval = Duration::from_mins(10);
+    options.timing.lease_ttl = Duration::from_mins(10);
+    let handle = Worker::start(options).await.unwrap();
+    let first = world.submit(job().build()).await;
+    world.store.ring(Doorbell::Ready).await.unwrap();
+    world.until_state(first, JobState::Succeeded).await;
+    wait_until("the worker to sleep", SOON, async || {
+        world.count("SELECT count(*) FROM sluice.incarnations WHERE is_asleep").await == 1
+    })
+    .await;
+
+    // A lease at a bell, which hangs while the pause comes.
+    let mut holder = world.pool().begin().await.unwrap();
+    sqlx::query("LOCK TABLE sluice.running IN SHARE MODE").execute(&mut *holder).await.unwrap();
+    let second = world.submit(job().build()).await;
+    world.store.ring(Doorbell::Ready).await.unwrap();
+    wait_until("the lease to hang", SOON, async || {
+        world
+            .count(
+                "SELECT count(*) FROM pg_locks WHERE relation = 'sluice.running'::regclass AND NOT granted",
+            )
+            .await
+            == 1
+    })
+    .await;
+    world.store.pause(PausedKind::Upstream, "sim", "a test").await.unwrap();
+    let beats = "SELECT (extract(epoch FROM max(beat_at)) * 1000)::bigint FROM sluice.incarnations";
+    for _ in 0..2 {
+        let before = world.count(beats).await;
+        wait_until("a beat to tell of the pause", SOON, async || world.count(beats).await > before).await;
+    }
+    holder.rollback().await.unwrap();
+    wait_until("the lease to be given back", SOON, async || {
+        world.count("SELECT count(*) FROM sluice.ledger_ended WHERE outcome = 'not_sent'").await > 0
+    })
+    .await;
+
+    for _ in 0..5 {
+        world.store.ring(Doorbell::Ready).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(world.attempts(second).await.len(), 1, "nothing is leased again from where it is paused");
+    assert_eq!(world.simulator.calls().len(), 1);
+    world.store.resume(PausedKind::Upstream, "sim").await.unwrap();
+    world.until_state(second, JobState::Succeeded).await;
     handle.drain().await;
 }

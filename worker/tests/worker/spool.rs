@@ -8,7 +8,7 @@ use sluice_worker::{SpoolOptions, Unwritten, WorkMode, Worker, WorkerHandle, Wor
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::world::{SOON, World, job_with};
+use crate::world::{SOON, World, job_with, prompt};
 
 /// A worker on threads of its own, to be killed.
 struct Life {
@@ -269,6 +269,70 @@ async fn answers_wait_in_memory_where_the_disk_can_not_be_written() {
     cluster.start_again().await;
     world.until_state(id, JobState::Succeeded).await;
     assert_eq!(world.simulator.calls().len(), 1);
+    handle.drain().await;
+    assert_eq!(handle.unwritten(), Unwritten::default());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_starts_waits_for_what_another_has_taken_over() {
+    if !TestCluster::is_possible() {
+        return;
+    }
+    let (cluster, folder) = (TestCluster::start().await, TempDir::new().unwrap());
+    let world = World::at(cluster.url()).await;
+    let id = world.submit(job_with("none latency_ms=500").build()).await;
+    let life = Life::begin(with_spool(&world, folder.path())).await;
+    let dead = life.handle.incarnation_id();
+    world.until_running(1).await;
+    cluster.kill().await;
+    until_spooled(folder.path(), 1).await;
+    life.kill(folder.path()).await;
+    cluster.start_again().await;
+    // Its job waits again, and may be leased by anybody.
+    world.store.incarnation_end(dead).await.unwrap();
+
+    // The late word has to wait a while.
+    let pool = sqlx::PgPool::connect(cluster.url()).await.unwrap();
+    let mut holder = pool.begin().await.unwrap();
+    sqlx::query("LOCK TABLE sluice.late_results IN SHARE MODE").execute(&mut *holder).await.unwrap();
+    let first = Worker::start(with_spool(&world, folder.path())).await.unwrap();
+    wait_until("the spool to be taken over", SOON, async || {
+        inspect_spools(folder.path()).unwrap().0.iter().any(|spool| spool.has_owner)
+    })
+    .await;
+    let second = Worker::start(with_spool(&world, folder.path())).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(world.simulator.calls().len(), 1, "the second worker knows that the answer is there");
+    holder.rollback().await.unwrap();
+    world.until_state(id, JobState::Succeeded).await;
+    assert_eq!(world.simulator.calls().len(), 1, "it was paid for once");
+    tokio::join!(first.drain(), second.drain());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_memory_should_hold_is_in_the_spool_alone_and_settled_from_there() {
+    const EACH: usize = 8_000_000;
+    if !TestCluster::is_possible() {
+        return;
+    }
+    let (cluster, folder) = (TestCluster::start().await, TempDir::new().unwrap());
+    let world = World::at(cluster.url()).await;
+    // Above 64 MB of answers, what is safe on the disk makes room in memory.
+    let order = format!("hello [[sim:body_10mb bytes={EACH} latency_ms=1500]]");
+    let jobs: Vec<_> = (0..12).map(|_| job().body(&prompt(&order)).build()).collect();
+    world.store.submit_many(&jobs).await.unwrap();
+    let options = WorkerOptions { concurrency: jobs.len(), ..with_spool(&world, folder.path()) };
+    let handle = Worker::start(options).await.unwrap();
+    world.until_running(jobs.len() as u64).await;
+    cluster.kill().await;
+    until_spooled(folder.path(), jobs.len()).await;
+    cluster.start_again().await;
+    for job in &jobs {
+        let done = world.until_state(job.id, JobState::Succeeded).await;
+        assert!(done.result.unwrap().body.len() >= EACH, "to the last byte");
+    }
+    until_spooled(folder.path(), 0).await;
+    assert_eq!(world.simulator.calls().len(), jobs.len());
     handle.drain().await;
     assert_eq!(handle.unwritten(), Unwritten::default());
 }

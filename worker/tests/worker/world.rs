@@ -96,6 +96,11 @@ queues:
         sqlx::query("UPDATE sluice.ready SET crashes = 2").execute(pool).await.unwrap();
     }
 
+    /// Connections of the test itself, to a database of its own.
+    pub fn pool(&self) -> &sqlx::PgPool {
+        self.database.as_ref().unwrap().pool()
+    }
+
     /// What a question for a number is answered with.
     pub async fn count(&self, question: &'static str) -> i64 {
         let pool = self.database.as_ref().unwrap().pool();
