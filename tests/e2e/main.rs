@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
 
+mod depths_sent;
+mod hung_disk;
 mod many_workers;
 mod one_trace;
 mod shared_run;
 mod site;
+mod slow_attempt;

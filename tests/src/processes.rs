@@ -34,6 +34,13 @@ pub fn sluice_binary() -> PathBuf {
     binary.unwrap_or_else(|| panic!("no sluice beside {}: run `cargo build -p sluice` first", own.display()))
 }
 
+/// Whether the binary under test has faults and crash points on order: it was built with the feature `failpoints`.
+pub fn faults_can_be_ordered() -> Result<bool> {
+    let version = std::process::Command::new(sluice_binary()).arg("--version").output();
+    let version = version.context("ask for the version")?;
+    Ok(String::from_utf8_lossy(&version.stdout).contains("+failpoints"))
+}
+
 /// A loopback port that nobody uses at this moment.
 ///
 /// # Panics

@@ -39,18 +39,54 @@ pub struct Worker {
 impl Lab {
     /// Starts one more scheduler and waits until it is ready.
     pub async fn start_scheduler(&mut self) -> Result<()> {
+        let at = self.spawn_scheduler(&[])?;
+        self.scheduler_is_ready(at).await;
+        Ok(())
+    }
+
+    /// Starts one more scheduler with further variables, which may end before it is ready. Gives its place.
+    pub fn spawn_scheduler(&mut self, more: &[(&'static str, String)]) -> Result<usize> {
+        let at = self.schedulers.len();
+        let address = || format!("http://127.0.0.1:{}", free_port());
+        let (url, grpc_url) = (address(), address());
+        let process = self.scheduler_process(&url, &grpc_url, more)?;
+        self.schedulers.push(Scheduler { process, url, grpc_url });
+        Ok(at)
+    }
+
+    /// Starts a scheduler that has ended where it was, and waits until it is ready.
+    pub async fn start_scheduler_again(&mut self, at: usize) -> Result<()> {
+        let Scheduler { url, grpc_url, .. } = &self.schedulers[at];
+        let process = self.scheduler_process(url, grpc_url, &[])?;
+        self.schedulers[at].process = process;
+        self.scheduler_is_ready(at).await;
+        Ok(())
+    }
+
+    /// Waits until a scheduler is ready.
+    ///
+    /// # Panics
+    ///
+    /// When it ends before that.
+    pub async fn scheduler_is_ready(&mut self, at: usize) {
+        let Scheduler { process, url, .. } = &mut self.schedulers[at];
+        process.wait_for_url(&format!("{url}/readyz")).await;
+    }
+
+    fn scheduler_process(
+        &self,
+        url: &str,
+        grpc_url: &str,
+        more: &[(&'static str, String)],
+    ) -> Result<Process> {
         // Those that were started before may be gone; their logs stay.
         let names = (0..).map(|number| format!("scheduler-{number}"));
         let mut free = names.filter(|name| !self.folder.join(format!("{name}.log")).exists());
         let name = free.next().context("there is always one more name")?;
-        let (listen, grpc) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
-        let mut variables = self.variables.clone();
-        variables.extend([("SLUICE_LISTEN", listen.clone()), ("SLUICE_GRPC_LISTEN", grpc.clone())]);
-        let mut process = Process::start(&name, &self.folder, &["scheduler"], &variables)?;
-        process.wait_for_url(&format!("http://{listen}/readyz")).await;
-        let (url, grpc_url) = (format!("http://{listen}"), format!("http://{grpc}"));
-        self.schedulers.push(Scheduler { process, url, grpc_url });
-        Ok(())
+        let address = |url: &str| url.trim_start_matches("http://").to_owned();
+        let mut variables = [self.variables.as_slice(), more].concat();
+        variables.extend([("SLUICE_LISTEN", address(url)), ("SLUICE_GRPC_LISTEN", address(grpc_url))]);
+        Process::start(&name, &self.folder, &["scheduler"], &variables)
     }
 
     /// Starts one more worker with that many slots, and waits for its first beat. Gives its place in `workers`.

@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use sluice_cluster::Durability;
+use sluice_domain::JobId;
 use sluice_testkit::TestCluster;
 use sqlx::{PgPool, postgres::PgPoolOptions};
 
@@ -133,6 +134,19 @@ impl Lab {
     /// Connections to the database, for looking.
     pub fn pool(&self) -> &PgPool {
         &self.pool
+    }
+
+    /// Submits a job to the first scheduler, with its key also as the body's `user`, by which its calls are known.
+    pub async fn submit(&self, key: &str, prompt: &str) -> Result<JobId> {
+        let body = json!({
+            "body": {"model": "deepseek-flash", "user": key, "messages": [{"role": "user", "content": prompt}]},
+            "idempotency_key": key,
+        });
+        let scheduler = self.schedulers.first().context("no scheduler was started")?;
+        let answer =
+            reqwest::Client::new().post(format!("{}/v1/jobs", scheduler.url)).json(&body).send().await?;
+        let answer: Value = answer.error_for_status()?.json().await?;
+        Ok(answer["id"].as_str().context("a submit without an id")?.parse()?)
     }
 
     /// How many jobs have ended.

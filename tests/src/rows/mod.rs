@@ -23,6 +23,7 @@ mod row_23;
 mod row_24;
 mod row_26;
 mod row_27;
+mod row_28;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -121,6 +122,7 @@ pub const ROWS: &[Row] = &[
     row_24::ROW,
     row_26::ROW,
     row_27::ROW,
+    row_28::ROW,
 ];
 
 /// The row of that number.

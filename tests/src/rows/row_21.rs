@@ -2,7 +2,7 @@
 //! program that was built with the feature `failpoints`: a panic, an abort, a stack that overflows, a loop without end,
 //! memory without end. An answer of 100 MB needs no order.
 
-use std::{collections::BTreeMap, process::Command, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use futures::FutureExt;
@@ -16,7 +16,7 @@ use super::{Case, Findings, Report, Row};
 use crate::{
     history::{Acknowledged, WhenUnknown},
     lab::{Lab, Told},
-    processes::sluice_binary,
+    processes::faults_can_be_ordered,
 };
 
 /// See the head of this file.
@@ -70,11 +70,6 @@ pub async fn run(case: &Case) -> Result<Report> {
     }
     findings.note(format!("{ended} workers ended and were started again"));
     Ok(findings.report(case, &reckoning))
-}
-
-fn faults_can_be_ordered() -> Result<bool> {
-    let version = Command::new(sluice_binary()).arg("--version").output().context("ask for the version")?;
-    Ok(String::from_utf8_lossy(&version.stdout).contains("+failpoints"))
 }
 
 /// What is submitted: names, and prompts that order a fault.

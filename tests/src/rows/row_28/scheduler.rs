@@ -1,0 +1,123 @@
+//! Schedulers that end at a crash point: the only one there is, so that nobody else does its work meanwhile.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use chrono::{TimeDelta, Utc};
+use serde_json::{Value, json};
+use sluice_domain::JobId;
+use sluice_store::CrashPoint;
+
+use super::{Order, ROUNDS, load};
+use crate::{
+    history::{Acknowledged, WhenUnknown},
+    lab::{Lab, Load, Told},
+    rows::{Case, Findings, Report},
+};
+
+const SLOTS: usize = 30;
+/// How long a scheduler may take to its point, once it was brought there: jobs past their deadline are looked for each
+/// 10 s.
+const A_WHILE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs the row for a point of schedulers.
+pub(super) async fn run(case: &Case, order: &Order) -> Result<Report> {
+    let mut lab = Lab::start(&case.folder, case.plan("150ms..300ms")).await?;
+    lab.start_worker(SLOTS).await?;
+    let victim = lab.spawn_scheduler(&[order.variable()])?;
+    let load = Load::start(&lab, load(case))?;
+    let mut told = Told::default();
+    bring_to_its_point(&mut lab, order, &mut told).await?;
+    let status = lab.schedulers[victim].process.wait_for_end(A_WHILE).await?;
+    order.check_end(status)?;
+    lab.start_scheduler_again(victim).await?;
+    if matches!(order.point, CrashPoint::Cancelled | CrashPoint::Replayed) {
+        // Whoever was not told asks again.
+        cancel_and_replay(&lab, &told).await.context("ask again")?;
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let by_load = load.stop().await?;
+    ensure!(by_load.failed.is_empty(), "{} submits were refused", by_load.failed.len());
+    told.acknowledged.extend(by_load.acknowledged);
+    told.never_told.extend(by_load.never_told);
+    let reckoning = lab.reckon(&told, Vec::new(), Duration::from_mins(3)).await?;
+    Ok(order.report(case, Findings::default(), &reckoning))
+}
+
+/// Brings the scheduler to its point, where work alone doesn't, and waits until it has ended.
+async fn bring_to_its_point(lab: &mut Lab, order: &Order, told: &mut Told) -> Result<()> {
+    for round in 0..ROUNDS {
+        match order.point {
+            CrashPoint::Reaped => {
+                lab.brake_is_released(0).await?;
+                lose_worker(lab, Lock::Forgotten).await?;
+            }
+            CrashPoint::IncarnationEnded | CrashPoint::LeasesExpired => lose_worker(lab, Lock::Free).await?,
+            CrashPoint::DeadlinesEnded => {
+                let deadline = Utc::now() + TimeDelta::seconds(2);
+                submit(lab, told, &format!("overdue-{round}"), &json!({"deadline": deadline})).await?;
+            }
+            CrashPoint::Cancelled | CrashPoint::Replayed => {
+                submit(lab, told, &format!("cancelled-{round}"), &json!({})).await?;
+                // It ends in the middle.
+                let _ = cancel_and_replay(lab, told).await;
+            }
+            _ => {}
+        }
+        if lab.schedulers[0].process.wait_for_end(A_WHILE).await.is_ok() {
+            return Ok(());
+        }
+    }
+    bail!("the scheduler did not come to {} in {ROUNDS} rounds", order.point.name())
+}
+
+/// What a killed worker's lock file tells.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lock {
+    Free,
+    Forgotten,
+}
+
+/// Kills a worker that holds leases, and starts another one.
+async fn lose_worker(lab: &mut Lab, lock: Lock) -> Result<()> {
+    let at = lab.start_worker(SLOTS).await?;
+    lab.worker_holds(at, 2).await?;
+    if lock == Lock::Forgotten {
+        lab.forget_lock_file(at).await?;
+    }
+    lab.kill_worker(at).await
+}
+
+/// Submits a job that is due in an hour, so that it is called only after a replay.
+async fn submit(lab: &mut Lab, told: &mut Told, key: &str, more: &Value) -> Result<()> {
+    lab.scheduler_is_ready(0).await;
+    let mut body = json!({
+        "body": {"model": "deepseek-flash", "user": key, "messages": [{"role": "user", "content": "hello"}]},
+        "idempotency_key": key,
+        "run_at": Utc::now() + TimeDelta::hours(1),
+    });
+    let (Value::Object(all), Value::Object(more)) = (&mut body, more) else { bail!("both are objects") };
+    all.extend(more.clone());
+    let answer = client()?.post(format!("{}/v1/jobs", lab.schedulers[0].url)).json(&body).send().await?;
+    let answer: Value = answer.error_for_status()?.json().await?;
+    let job_id: JobId = answer["id"].as_str().context("a submit without an id")?.parse()?;
+    told.acknowledged.push(Acknowledged { key: key.to_owned(), job_id, when_unknown: WhenUnknown::Repeat });
+    Ok(())
+}
+
+/// Cancels all jobs that were submitted here, and starts them again. What is so already is no error.
+async fn cancel_and_replay(lab: &Lab, told: &Told) -> Result<()> {
+    for job in &told.acknowledged {
+        for act in ["cancel", "replay"] {
+            let url = format!("{}/v1/jobs/{}/{act}", lab.schedulers[0].url, job.job_id);
+            let status = client()?.post(url).json(&json!({})).send().await?.status();
+            ensure!(status.is_success() || status.as_u16() == 409, "{act} was answered with {status}");
+        }
+    }
+    Ok(())
+}
+
+fn client() -> Result<reqwest::Client> {
+    reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().context("make a client")
+}
