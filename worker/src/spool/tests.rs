@@ -273,6 +273,6 @@ async fn files_go_one_by_one_as_their_records_are_done() {
     assert_eq!(folder::segments(&own).unwrap().len(), 1);
     spool.done(second).await;
     assert_eq!(folder::segments(&own).unwrap().len(), 0);
-    spool.close();
+    spool.close(Vec::new()).await;
     assert!(!own.exists());
 }

@@ -139,7 +139,6 @@ queues:
         sqlx::query("DROP FUNCTION public.refuse() CASCADE").execute(pool).await.unwrap();
     }
 
-    /// Waits until so many calls are under way at the simulator.
     /// As if an older standby had taken over: the end of the job is gone, and its lease runs again.
     pub async fn take_end_back(&self, incarnation: IncarnationId) {
         let database = self.database.as_ref().expect("a database of its own");
@@ -158,6 +157,7 @@ queues:
         .unwrap();
     }
 
+    /// Waits until so many calls are under way at the simulator.
     pub async fn until_running(&self, calls: u64) {
         wait_until("the calls to be under way", SOON, async || self.simulator.stats().running == calls).await;
     }
