@@ -30,8 +30,9 @@ async fn a_worker_whose_stuck_attempt_goes_on_ends_without_loss() {
     let variables = [("FAILPOINTS", faults)];
     let start = Start { arguments: &["--grace", "1m"], variables: &variables, ..Start::default() };
     let worker = lab.start_worker_as(10, start).await.unwrap();
-    let status = lab.workers[worker].process.wait_for_end(Duration::from_mins(2)).await.unwrap();
+    let ended = lab.workers[worker].process.wait_for_end(Duration::from_mins(2)).await;
     let log = lab.workers[worker].process.log();
+    let status = ended.unwrap_or_else(|error| panic!("{error}: {log}"));
     assert_eq!(status.code(), Some(3), "it is to be started again: {log}");
     assert_eq!(lab.ended().await.unwrap(), 2, "both calls had their answers written: {log}");
     assert_eq!(lab.upstream.calls().unwrap().len(), 2);

@@ -41,7 +41,8 @@ async fn take_over_with_others(core: &Arc<Core>) {
             return;
         };
         // Who takes a folder this very moment looks like its owner until it has said so.
-        if !are_at_it && !(may_be_at_it && is_first_look) {
+        let is_to_wait = are_at_it || (may_be_at_it && is_first_look);
+        if !is_to_wait {
             return;
         }
         is_first_look = false;

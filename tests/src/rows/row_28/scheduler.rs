@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use sluice_domain::JobId;
 use sluice_store::CrashPoint;
@@ -55,7 +55,7 @@ async fn bring_to_its_point(lab: &mut Lab, order: &Order, told: &mut Told) -> Re
             }
             CrashPoint::IncarnationEnded | CrashPoint::LeasesExpired => lose_worker(lab, Lock::Free).await?,
             CrashPoint::DeadlinesEnded => {
-                let deadline = Utc::now() + TimeDelta::seconds(2);
+                let deadline = after(TimeDelta::seconds(2));
                 submit(lab, told, &format!("overdue-{round}"), &json!({"deadline": deadline})).await?;
             }
             CrashPoint::Cancelled | CrashPoint::Replayed => {
@@ -95,7 +95,7 @@ async fn submit(lab: &mut Lab, told: &mut Told, key: &str, more: &Value) -> Resu
     let mut body = json!({
         "body": {"model": "deepseek-flash", "user": key, "messages": [{"role": "user", "content": "hello"}]},
         "idempotency_key": key,
-        "run_at": Utc::now() + TimeDelta::hours(1),
+        "run_at": after(TimeDelta::hours(1)),
     });
     let (Value::Object(all), Value::Object(more)) = (&mut body, more) else { bail!("both are objects") };
     all.extend(more.clone());
@@ -116,6 +116,12 @@ async fn cancel_and_replay(lab: &Lab, told: &Told) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// So long from now.
+#[expect(clippy::disallowed_methods, reason = "the database of the lab has this machine's clock")]
+fn after(delay: TimeDelta) -> DateTime<Utc> {
+    Utc::now() + delay
 }
 
 fn client() -> Result<reqwest::Client> {
