@@ -8,4 +8,3 @@ mod many_workers;
 mod one_trace;
 mod shared_run;
 mod site;
-mod slow_attempt;

@@ -33,8 +33,7 @@ pub(super) async fn run(case: &Case, order: &Order) -> Result<Report> {
     order.check_end(status)?;
     lab.start_scheduler_again(victim).await?;
     if matches!(order.point, CrashPoint::Cancelled | CrashPoint::Replayed) {
-        // Whoever was not told asks again.
-        cancel_and_replay(&lab, &told).await.context("ask again")?;
+        ask_again(&lab, &told).await.context("ask again")?;
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
     let by_load = load.stop().await?;
@@ -55,8 +54,10 @@ async fn bring_to_its_point(lab: &mut Lab, order: &Order, told: &mut Told) -> Re
             }
             CrashPoint::IncarnationEnded | CrashPoint::LeasesExpired => lose_worker(lab, Lock::Free).await?,
             CrashPoint::DeadlinesEnded => {
-                let deadline = after(TimeDelta::seconds(2));
-                submit(lab, told, &format!("overdue-{round}"), &json!({"deadline": deadline})).await?;
+                // So short a time that no worker leases it.
+                let run_at = after(TimeDelta::seconds(2));
+                let times = json!({"run_at": run_at, "deadline": run_at + TimeDelta::milliseconds(1)});
+                submit(lab, told, &format!("overdue-{round}"), &times).await?;
             }
             CrashPoint::Cancelled | CrashPoint::Replayed => {
                 submit(lab, told, &format!("cancelled-{round}"), &json!({})).await?;
@@ -109,11 +110,30 @@ async fn submit(lab: &mut Lab, told: &mut Told, key: &str, more: &Value) -> Resu
 /// Cancels all jobs that were submitted here, and starts them again. What is so already is no error.
 async fn cancel_and_replay(lab: &Lab, told: &Told) -> Result<()> {
     for job in &told.acknowledged {
-        for act in ["cancel", "replay"] {
-            let url = format!("{}/v1/jobs/{}/{act}", lab.schedulers[0].url, job.job_id);
-            let status = client()?.post(url).json(&json!({})).send().await?.status();
-            ensure!(status.is_success() || status.as_u16() == 409, "{act} was answered with {status}");
+        ask(lab, job.job_id, &["cancel", "replay"]).await?;
+    }
+    Ok(())
+}
+
+/// Whoever was not told looks what became of it, and asks for the rest: what was replayed must not be replayed again.
+async fn ask_again(lab: &Lab, told: &Told) -> Result<()> {
+    for job in &told.acknowledged {
+        let url = format!("{}/v1/jobs/{}", lab.schedulers[0].url, job.job_id);
+        let shown: Value = client()?.get(url).send().await?.error_for_status()?.json().await?;
+        match (shown["generation"].as_u64(), shown["state"].as_str()) {
+            (Some(1), Some("cancelled")) => ask(lab, job.job_id, &["replay"]).await?,
+            (Some(1), _) => ask(lab, job.job_id, &["cancel", "replay"]).await?,
+            _ => {}
         }
+    }
+    Ok(())
+}
+
+async fn ask(lab: &Lab, job: JobId, acts: &[&str]) -> Result<()> {
+    for act in acts {
+        let url = format!("{}/v1/jobs/{job}/{act}", lab.schedulers[0].url);
+        let status = client()?.post(url).json(&json!({})).send().await?.status();
+        ensure!(status.is_success() || status.as_u16() == 409, "{act} was answered with {status}");
     }
     Ok(())
 }
