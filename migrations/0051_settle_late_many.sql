@@ -44,3 +44,6 @@ COMMENT ON FUNCTION sluice.settle_late_many(uuid, uuid[], uuid[], uuid[], intege
     bytea[], boolean[], boolean[], integer[], integer[], integer[], integer[], bigint[], uuid[], text[], text[], text[],
     text[], integer[]) IS
     'Takes the words of workers whose leases had ended, each as sluice.settle_late does: its place among them and its verdict. Raises SL002 in another database than the named one.';
+REVOKE ALL ON FUNCTION sluice.settle_late_many(uuid, uuid[], uuid[], uuid[], integer[], integer[], text[], smallint[],
+    bytea[], boolean[], boolean[], integer[], integer[], integer[], integer[], bigint[], uuid[], text[], text[], text[],
+    text[], integer[]) FROM PUBLIC;

@@ -131,7 +131,9 @@ impl Servers {
     /// Starts both; `options` are REST's, and but for the address gRPC's.
     pub async fn start(options: ServerOptions, grpc_listen: SocketAddr) -> Result<Self, SchedulerError> {
         let grpc = ServerOptions { listen: grpc_listen, ..options.clone() };
-        Ok(Self { rest: Server::start(options).await?, grpc: GrpcServer::start(grpc).await? })
+        // REST last: it says whether the scheduler is ready.
+        let grpc = GrpcServer::start(grpc).await?;
+        Ok(Self { rest: Server::start(options).await?, grpc })
     }
 
     /// Where REST is served.
