@@ -34,11 +34,25 @@ def unsupported(reason: str):
     return operation
 
 
+async def nothing(_) -> None:
+    """Nothing is stored."""
+
+
+def without_queue(**operations) -> dict:
+    """All operations, of which those of queues are refused."""
+    refused = unsupported("it has no queue")
+    queues = ["fill", "enqueue-bulk", "enqueue-single", "drain", "start-latency"]
+    return {"setup": nothing, **dict.fromkeys(queues, refused), **operations}
+
+
 def run(operations: dict) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("operation", choices=operations)
     for number in ["--jobs", "--clients", "--workers", "--concurrency", "--calls"]:
         parser.add_argument(number, type=int)
+    for limit in ["--requests-per-minute", "--tokens-per-minute"]:
+        parser.add_argument(limit, type=int)
+    parser.add_argument("--file")
     parser.add_argument("--url")
     parser.add_argument("--transport", default="httpx")
     options = parser.parse_args()

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::Parser as _;
 use sluice_bench::{
     arguments::Arguments,
-    b1, c1, e1, l1, l2, l3a, l3b, m1, progress,
+    b1, c1, e1, l1, l2, l3a, l3b, l4, m1, progress, q1,
     rig::{Bench, Report},
     s1, s2, t1, w1,
 };
@@ -30,8 +30,10 @@ const BENCHMARKS: &[Benchmark] = &[
     Benchmark { id: "L2", measures: "lease and settle, many waiting", run: |bench| Box::pin(l2::run(bench)) },
     Benchmark { id: "L3a", measures: "a snapshot held, steady load", run: |bench| Box::pin(l3a::run(bench)) },
     Benchmark { id: "L3b", measures: "a snapshot held, full speed", run: |bench| Box::pin(l3b::run(bench)) },
+    Benchmark { id: "L4", measures: "lease and settle under limits", run: |bench| Box::pin(l4::run(bench)) },
     Benchmark { id: "W1", measures: "WAL, dead rows, idle queries", run: |bench| Box::pin(w1::run(bench)) },
     Benchmark { id: "B1", measures: "the size of bodies and answers", run: |bench| Box::pin(b1::run(bench)) },
+    Benchmark { id: "Q1", measures: "use of an allowance", run: |bench| Box::pin(q1::run(bench)) },
     Benchmark { id: "C1", measures: "everybody at once", run: |bench| Box::pin(c1::run(bench)) },
 ];
 

@@ -25,7 +25,7 @@ pub struct GivenConfiguration {
 }
 
 impl GivenConfiguration {
-    /// Reads a file and refuses what is wrong or has no effect yet; `-` is standard input.
+    /// Reads a file and refuses what is wrong; `-` is standard input.
     pub fn read(path: &Path) -> Result<Self, CliError> {
         let (name, text) = if path.as_os_str() == "-" {
             ("standard input".to_owned(), io::read_to_string(io::stdin().lock()))
@@ -34,7 +34,7 @@ impl GivenConfiguration {
         };
         let document = text
             .map_err(|error| CliError::usage(format!("failed to read the configuration {name}: {error}")))?;
-        let configuration = Configuration::parse_in_effect(&document).map_err(|errors| {
+        let configuration = Configuration::parse(&document).map_err(|errors| {
             let problems: Vec<_> = errors.0.iter().map(|problem| format!("{name}: {problem}")).collect();
             CliError::usage(problems.join("\n"))
         })?;
@@ -99,7 +99,8 @@ pub async fn apply(
     if mode == ApplyMode::Compare || (changes.is_empty() && version > 0) {
         return Ok(Applied { version, changes });
     }
-    match store.configuration_apply_if_newest(version, &given.document, applied_by).await? {
+    let limits = given.configuration.declared_limits();
+    match store.configuration_apply_if_newest(version, &given.document, &limits, applied_by).await? {
         Some(version) => Ok(Applied { version, changes }),
         None => Err(CliError::unreachable(
             "failed to apply the configuration: somebody else applied one at the same moment; look at the \

@@ -8,8 +8,8 @@ use std::{
 
 use sluice_domain::QueueName;
 use sluice_scheduler::{
-    GrpcServer, Keyless, Maintenance, MaintenanceHandle, MaintenanceOptions, SchedulerError, Server,
-    ServerHandle, ServerOptions,
+    BatchBell, GrpcServer, Keyless, Maintenance, MaintenanceHandle, MaintenanceOptions, SchedulerError,
+    Server, ServerHandle, ServerOptions,
 };
 use sluice_worker::{
     Blocked, BlockedBy, SpoolOptions, Timing, Unwritten, WorkerError, WorkerHandle, WorkerOptions,
@@ -167,10 +167,15 @@ fn concurrency(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Starts the loops that expire leases and end deadlines.
-pub fn start_maintenance(database: &Database, context: &Context<'_>) -> MaintenanceHandle {
+/// Starts the loops that expire leases, end deadlines and move batches on; `batch_bell` is that of the server beside them.
+pub fn start_maintenance(
+    database: &Database,
+    context: &Context<'_>,
+    batch_bell: BatchBell,
+) -> MaintenanceHandle {
     let metrics = context.telemetry.metrics().scheduler();
     let mut options = MaintenanceOptions::new(host_and_boot(), metrics);
+    options.batch_bell = batch_bell;
     if let Some(lease_ttl) = context.global.lease_ttl {
         options.scan = options.scan.mul_f64(lease_ttl.div_duration_f64(options.lease_ttl));
         options.lease_ttl = lease_ttl;
@@ -223,6 +228,9 @@ pub fn blocked_said(blocked: &[Blocked]) -> Vec<String> {
             }
             BlockedBy::AccountPaused(name) => {
                 format!("account {name} is paused; resume it with `sluice resume --account {name}`")
+            }
+            BlockedBy::UpstreamFailing(name) => {
+                format!("upstream {name} fails; it is called again when it works again")
             }
             BlockedBy::UpstreamUnusable { upstream, reason } => {
                 format!("upstream {upstream} can't be called: {reason}")

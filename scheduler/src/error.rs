@@ -21,7 +21,7 @@ pub enum SchedulerError {
     /// Whoever reaches the address may do everything, and nobody said that this is meant.
     #[error(
         "listen on {0} without API keys: everybody who reaches that address could submit and cancel jobs; \
-         listen on 127.0.0.1, or set SLUICE_ALLOW_KEYLESS=1"
+         make a key with `sluice keys create`, listen on 127.0.0.1, or set SLUICE_ALLOW_KEYLESS=1"
     )]
     KeylessElsewhere(SocketAddr),
     /// The configuration in the database can't be understood: a newer program may have applied it.

@@ -4,13 +4,14 @@ use std::fmt::Write;
 
 use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
-use sluice_config::Configuration;
+use sluice_config::{Configuration, Upstream};
 use sluice_domain::{HoldReason, JobId, JobState, JobView, TenantName};
-use sluice_store::{Bodies, JobStanding, PausedKind, Store};
+use sluice_store::{Bodies, Cooldown, JobStanding, LimitUse, OpenBreaker, Pause, PausedKind, Store};
 use utoipa::ToSchema;
 
 use crate::{
     Gates, SchedulerError,
+    gates::InTheWay,
     job_json::{optional_time, rfc3339},
 };
 
@@ -64,14 +65,20 @@ pub enum BlockerKind {
     NoRoute,
     /// Its queue is paused.
     QueuePaused,
-    /// Its upstream is paused.
+    /// An upstream of its route fails. It is tried again by itself.
+    UpstreamFailing,
+    /// An upstream of its route is paused.
     UpstreamPaused,
-    /// The account of its upstream is paused.
+    /// The account of an upstream of its route is paused.
     AccountPaused,
     /// No worker is there.
     NoWorker,
     /// Its time has not come.
     Schedule,
+    /// Its upstream or account asked to be left alone for a while.
+    Cooldown,
+    /// A limit of its account, model or queue is used up.
+    Limit,
     /// Others go first.
     JobsBefore,
 }
@@ -173,7 +180,7 @@ fn held(job: &JobView) -> Explanation {
 
 fn queued(job: &JobView, gates: &Gates, standing: JobStanding) -> Explanation {
     let mut blockers = Vec::new();
-    let mut block = |kind, message: String| blockers.push(Blocker { kind, message, until: None });
+    let mut block = |kind, message, until| blockers.push(Blocker { kind, message, until });
     block_by_route(job, gates, &mut block);
     if let Some(since) = standing.queue_paused_at.or_else(|| gates.queue_paused_at(&job.queue)) {
         let message = format!(
@@ -182,16 +189,28 @@ fn queued(job: &JobView, gates: &Gates, standing: JobStanding) -> Explanation {
             rfc3339(since),
             job.queue
         );
-        block(BlockerKind::QueuePaused, message);
+        block(BlockerKind::QueuePaused, message, None);
     }
     if standing.workers_alive == 0 {
-        block(BlockerKind::NoWorker, "No worker is alive. Start one with: sluice worker".to_owned());
+        let message = "No worker is alive. Start one with: sluice worker".to_owned();
+        block(BlockerKind::NoWorker, message, None);
     }
     if !standing.is_due {
         let why = if job.tries > 0 || job.error.is_some() { "It is tried again" } else { "It is scheduled" };
         let message = format!("{why} at {}.", rfc3339(standing.run_at));
         blockers.push(Blocker { kind: BlockerKind::Schedule, message, until: Some(standing.run_at) });
-    } else if standing.jobs_before > 0 {
+    }
+    blockers.extend(gates.cooldown_of(job).map(|cooled| Blocker {
+        kind: BlockerKind::Cooldown,
+        message: cooled_message(cooled),
+        until: Some(cooled.until),
+    }));
+    blockers.extend(gates.full_limits(job).into_iter().map(|full| Blocker {
+        kind: BlockerKind::Limit,
+        message: full_message(full),
+        until: full.falls_at,
+    }));
+    if standing.is_due && standing.jobs_before > 0 {
         let count = match standing.jobs_before {
             1 => "1 job of its queue and model goes".to_owned(),
             10_000.. => "At least 10000 jobs of its queue and model go".to_owned(),
@@ -212,39 +231,89 @@ fn queued(job: &JobView, gates: &Gates, standing: JobStanding) -> Explanation {
     }
 }
 
-/// What stands between the job's model and the upstream that serves it.
-fn block_by_route(job: &JobView, gates: &Gates, block: &mut impl FnMut(BlockerKind, String)) {
+/// What stands between the job's model and the upstreams that serve it; nothing where one of them is free.
+fn block_by_route(
+    job: &JobView,
+    gates: &Gates,
+    block: &mut impl FnMut(BlockerKind, String, Option<DateTime<Utc>>),
+) {
     let Some(configuration) = gates.configuration() else {
         let message = "No configuration was applied, so workers know no upstream. Apply one: sluice apply -f sluice.yaml";
-        return block(BlockerKind::NoConfiguration, message.to_owned());
+        return block(BlockerKind::NoConfiguration, message.to_owned(), None);
     };
-    let Some((upstream, _)) = configuration.route(job.model.as_str()) else {
+    let Some(in_the_way) = gates.before_route(configuration, job.model.as_str()) else {
         let message = format!(
             "No route leads from model {:?} to an upstream. Add one under routes: in sluice.yaml and apply it.",
             job.model.as_str()
         );
-        return block(BlockerKind::NoRoute, message);
+        return block(BlockerKind::NoRoute, message, None);
     };
-    if let Some(pause) = gates.pause_of(PausedKind::Upstream, upstream.name.as_str()) {
-        let message = format!(
-            "Upstream {:?} is paused since {} ({}). Resume it with: sluice resume --upstream {}",
-            pause.name,
-            rfc3339(pause.paused_at),
-            pause.reason,
-            pause.name
-        );
-        block(BlockerKind::UpstreamPaused, message);
+    for (upstream, cause) in in_the_way {
+        match cause {
+            InTheWay::Breaker(open) => {
+                block(BlockerKind::UpstreamFailing, failing(open), Some(open.trial_at));
+            }
+            InTheWay::Pause(pause) => {
+                let (kind, message) = paused(upstream, pause);
+                block(kind, message, None);
+            }
+        }
     }
-    if let Some(pause) = gates.pause_of(PausedKind::Account, &upstream.account) {
-        let message = format!(
-            "Account {:?} of upstream {:?} is paused since {} ({}). Resume it with: sluice resume --account {}",
-            pause.name,
-            upstream.name.as_str(),
-            rfc3339(pause.paused_at),
-            pause.reason,
-            pause.name
-        );
-        block(BlockerKind::AccountPaused, message);
+}
+
+fn failing(open: &OpenBreaker) -> String {
+    let failed = match open.failed_trials {
+        0 => String::new(),
+        1 => " One call since then has failed, too.".to_owned(),
+        more => format!(" {more} calls since then have failed, too."),
+    };
+    let next = if open.is_on_trial {
+        "One call tries at this moment whether it works again".to_owned()
+    } else {
+        format!("The next call tries it at {}, or sooner when it answers a probe", rfc3339(open.trial_at))
+    };
+    let (upstream, since) = (&open.upstream, rfc3339(open.opened_at));
+    format!("Upstream {upstream:?} fails since {since} ({}).{failed} {next}.", open.reason)
+}
+
+fn paused(upstream: &Upstream, pause: &Pause) -> (BlockerKind, String) {
+    let (name, since, reason) = (&pause.name, rfc3339(pause.paused_at), &pause.reason);
+    match pause.kind {
+        PausedKind::Upstream => (
+            BlockerKind::UpstreamPaused,
+            format!(
+                "Upstream {name:?} is paused since {since} ({reason}). Resume it with: sluice resume --upstream {name}"
+            ),
+        ),
+        PausedKind::Account => (
+            BlockerKind::AccountPaused,
+            format!(
+                "Account {name:?} of upstream {:?} is paused since {since} ({reason}). Resume it with: sluice resume \
+                 --account {name}",
+                upstream.name.as_str()
+            ),
+        ),
+    }
+}
+
+fn cooled_message(cooled: &Cooldown) -> String {
+    let kind = if cooled.gate.kind == PausedKind::Account { "Account" } else { "Upstream" };
+    let why = if cooled.is_told { "asked to be left alone" } else { "refuses everything" };
+    format!(
+        "{kind} {:?} {why} with model {:?} ({}) since {}. It is called again from {} on.",
+        cooled.gate.name,
+        cooled.gate.model,
+        cooled.reason,
+        rfc3339(cooled.closed_at),
+        rfc3339(cooled.until)
+    )
+}
+
+fn full_message(full: &LimitUse) -> String {
+    let used = format!("A limit is used up: {} ({} used).", full.limit, full.used);
+    match full.falls_at {
+        Some(at) => format!("{used} The next of it falls free at {}.", rfc3339(at)),
+        None => format!("{used} A call has to end first."),
     }
 }
 

@@ -8,8 +8,12 @@
 //!
 //! Not here: statements (`store`), leasing and calling (`worker`), decisions about retries (`policy`).
 
+mod access;
+mod batches;
+mod door;
 mod error;
 mod explain;
+mod files;
 mod gates;
 mod grpc;
 mod handlers;
@@ -19,8 +23,10 @@ mod job_json;
 mod maintenance;
 mod many;
 mod server;
+mod streams;
 mod submitter;
 
+pub use batches::BatchBell;
 pub use error::SchedulerError;
 pub use explain::{Blocker, BlockerKind, Explanation, explain};
 pub use gates::{DeferredBy, Gates};

@@ -8,3 +8,4 @@ mod many_workers;
 mod one_trace;
 mod shared_run;
 mod site;
+mod slow_attempt;

@@ -39,6 +39,16 @@ async fn row_6_a_killed_server_loses_and_repeats_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_11_an_upstream_that_fails_is_hardly_called() {
+    holds(11, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_12_bad_answers_end_with_their_class_and_nothing_else_ends() {
+    holds(12, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn row_21_poison_is_held_and_nothing_that_shared_a_process_with_it() {
     holds(21, 1).await;
 }

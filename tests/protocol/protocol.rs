@@ -3,7 +3,7 @@
 use rand::{SeedableRng, rngs::StdRng};
 use sluice_domain::{Decision, ErrorClass, Outcome};
 use sluice_policy::{
-    backoff::RetryPolicy,
+    backoff::RetryPolicies,
     retry::{Ending, JobStanding, Ruling, decide},
 };
 use stateright::{Model, Property};
@@ -47,7 +47,7 @@ impl Protocol {
             on_unknown: self.bounds.on_unknown,
             deadline_in: None,
         };
-        decide(ending, None, &standing, &RetryPolicy::default(), &mut StdRng::seed_from_u64(0))
+        decide(ending, None, &standing, &RetryPolicies::default(), &mut StdRng::seed_from_u64(0))
     }
 
     fn first_world(&self) -> World {

@@ -1,13 +1,15 @@
 //! One attempt: a lease, at most one call, a settlement.
 //!
-//! The order is the story. Whatever keeps the call from being begun (the route is paused, the worker's own lease is
-//! nearly over) gives the lease back; from the first byte on, what was seen on the wire decides.
+//! The order is the story. Whatever keeps the call from being begun (no target is free, the worker's own lease is nearly
+//! over) gives the lease back. A call that could not be sent goes to the next target at once; from the first byte on,
+//! what was seen on the wire decides.
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures::FutureExt;
 use sluice_domain::{Decision, ErrorClass, LeasedJob, Outcome, Settlement};
-use sluice_provider::CallReport;
+use sluice_policy::breaker::Verdict;
+use sluice_provider::{CallReport, NotSentReason, WireOutcome};
 use sluice_store::{CrashPoint, PausedKind, crash_point};
 use sluice_telemetry::{AttemptEnd, AttemptFields, attempt_span, record_attempt_end};
 use tokio::time::{Instant, sleep};
@@ -16,21 +18,21 @@ use tracing::Span;
 use crate::{
     backoff::Backoff,
     call::{self, Made},
-    clock,
+    clock, cooldowns,
     core::Core,
     incarnation::bounded,
     lease::{Lease, StopReason},
     routing::{Lookup, Target},
     settle::Unsettled,
-    settlement,
+    settlement, targets,
 };
 
 /// Works one lease, which has a slot.
-pub(crate) async fn run(core: Arc<Core>, mut lease: Lease) {
+pub(crate) async fn run(core: Arc<Core>, lease: Lease) {
     let span = begin_span(&lease.job);
     tracing::debug!(parent: &span, "an attempt begins");
     let stop = Arc::clone(&lease.stop);
-    let attempt = stop.polls.count(perform(&core, &mut lease, &span));
+    let attempt = stop.polls.count(perform(&core, &lease, &span));
     let settlement = AssertUnwindSafe(attempt).catch_unwind().await;
     let settlement = settlement.unwrap_or_else(|_| {
         tracing::error!(
@@ -38,7 +40,7 @@ pub(crate) async fn run(core: Arc<Core>, mut lease: Lease) {
             job.id = %lease.job.job_id, queue = lease.job.queue.as_str(), lease_no = lease.job.lease_no,
             "an attempt panicked; that counts as a crash of its job"
         );
-        Some(settlement::of_panic(&lease, &core.routing.load().retry_policy(lease.job.queue.as_str())))
+        Some(settlement::of_panic(&lease, &core.routing.load().retry_policies(lease.job.queue.as_str())))
     });
     match settlement {
         Some(settlement) => {
@@ -53,42 +55,77 @@ pub(crate) async fn run(core: Arc<Core>, mut lease: Lease) {
 }
 
 /// The path of one attempt. `None`: nothing was sent, and the lease is to be given back.
-async fn perform(core: &Arc<Core>, lease: &mut Lease, span: &Span) -> Option<Settlement> {
+async fn perform(core: &Arc<Core>, lease: &Lease, span: &Span) -> Option<Settlement> {
     if lease.stop.reason() == Some(StopReason::JobCancelled) {
         return Some(settlement::let_go(lease));
     }
     let routing = core.routing.load_full();
-    let policy = routing.retry_policy(lease.job.queue.as_str());
-    let target = match routing.lookup(&lease.job.model) {
-        Lookup::Target(target) => target,
+    let policies = routing.retry_policies(lease.job.queue.as_str());
+    let places = match routing.lookup(&lease.job.model) {
+        Lookup::Places(places) => places,
         Lookup::NoRoute => return Some(settlement::no_route(lease)),
-        Lookup::Unusable { .. } | Lookup::NotConfigured => return None,
+        Lookup::NotConfigured => return None,
     };
-    if core.pauses.of(&target.upstream.name, &target.upstream.account).is_some() {
-        return None;
-    }
-    if lease.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
-        return Some(settlement::too_late(lease, &policy));
-    }
-    // The last look before the first byte: between the lease and now the process may have been stopped for long, and
-    // may even go on as another incarnation.
-    if !core.may_start() || !core.incarnation.may_start_for(lease.incarnation_id) {
-        return None;
-    }
-    match call::make(core, lease, &target, span).await {
-        Made::Report(report) => {
-            crash_point(CrashPoint::Answered);
-            pause_if_told(core, &target, &report);
-            settlement::of_report(lease, *report, &policy)
+    let (mut unsent_to, mut unsent) = (Vec::new(), None);
+    // One round, unless a call could not be sent: then the next target is asked at once, under the same lease.
+    loop {
+        let Some((target, ticket)) = targets::enter(core, lease, &routing, &places, &unsent_to) else {
+            return settlement::of_report(lease, unsent?, &policies);
+        };
+        if lease.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
+            return Some(settlement::too_late(lease, &policies));
         }
-        Made::Crashed(crash) => Some(settlement::of_crash(lease, *crash, &policy)),
-        Made::NoRoom => Some(settlement::no_room(lease)),
+        if !lease.has_fresh_allowance() {
+            return unsent.and_then(|report| settlement::of_report(lease, report, &policies));
+        }
+        // The last look before the first byte: between the lease and now the process may have been stopped for long, and
+        // may even go on as another incarnation.
+        if !core.may_start() || !core.incarnation.may_start_for(lease.incarnation_id) {
+            return None;
+        }
+        core.retry_budgets.note_call(&target.upstream.name, lease);
+        // On the heap: the attempt is moved about by its task, and the call is most of it.
+        match Box::pin(call::make(core, lease, &target, span)).await {
+            Made::Report(report) => {
+                crash_point(CrashPoint::Answered);
+                pause_if_told(core, &target, &report);
+                cooldowns::close_if_told(core, &target, &report);
+                let (verdict, class) = verdict_of(&report);
+                ticket.end(verdict, class, report.answer().is_some());
+                if !report.could_go_elsewhere() {
+                    let was_sent = report.was_sent();
+                    let mut settlement = settlement::of_report(lease, *report, &policies)?;
+                    if was_sent {
+                        core.retry_budgets.hold_retry(&mut settlement, &target.upstream.name, lease);
+                    }
+                    return Some(settlement);
+                }
+                unsent_to.push(target.upstream.name.clone());
+                unsent = Some(*report);
+            }
+            Made::Crashed(crash) => return Some(settlement::of_crash(lease, *crash, &policies)),
+            Made::NoRoom => return Some(settlement::no_room(lease)),
+        }
     }
+}
+
+/// What a call says about its upstream, and the class of its error.
+fn verdict_of(report: &CallReport) -> (Verdict, &'static str) {
+    let verdict = match report.outcome {
+        // That is our own doing.
+        WireOutcome::NotSent { reason: NotSentReason::NotBegun, .. } => Verdict::Nothing,
+        _ => Verdict::of(report.ending()),
+    };
+    (verdict, report.error().map_or("", |(class, _)| class.as_str()))
 }
 
 /// A wrong key or an empty account stops all calls there, not only this one, until a person has looked.
 fn pause_if_told(core: &Arc<Core>, target: &Target, report: &CallReport) {
-    let class = report.answer().and_then(|answer| answer.failure);
+    // A token that ran out too early is renewed by the next call.
+    if report.is_token_outdated {
+        return;
+    }
+    let class = report.error().map(|(class, _)| class);
     let paused = match class {
         Some(ErrorClass::Unauthorized) => (PausedKind::Upstream, target.upstream.name.clone()),
         Some(ErrorClass::QuotaExhausted) => (PausedKind::Account, target.upstream.account.clone()),

@@ -86,18 +86,29 @@ async fn beat(core: &Core, connection: &mut Option<BeatConnection>) -> Result<()
 
 fn heed(core: &Core, id: IncarnationId, reply: BeatReply, sent_at: Duration) {
     match reply {
-        BeatReply::Alive { cancelled, configuration_version, paused } => {
+        BeatReply::Alive {
+            cancelled,
+            configuration_version,
+            latest_cooldown,
+            paused,
+            breakers,
+            workers_alive,
+        } => {
             let was_fenced = !core.incarnation.may_start();
             if core.incarnation.acknowledge(id, sent_at) > 2 * core.timing.beat_interval {
                 core.metrics.beat_late();
             }
             core.held.cancel(&cancelled);
+            core.retry_budgets.note_workers(workers_alive);
             let before = core.newest_configuration.fetch_max(configuration_version, Ordering::Relaxed);
             let told = core.pauses.told(paused, sent_at);
             if told == Told::Resumed {
                 core.wants_secrets.store(true, Ordering::Relaxed);
             }
-            if was_fenced || configuration_version > before || told != Told::Nothing {
+            let is_breaker_news = core.breakers.told(breakers, sent_at);
+            let is_cooled = core.cooldowns.note_latest(latest_cooldown);
+            let is_news = configuration_version > before || told != Told::Nothing || is_cooled;
+            if was_fenced || is_news || is_breaker_news {
                 core.signals.changed.notify_one();
             }
         }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde::Deserialize;
 use sluice_domain::{CallId, ErrorClass};
-use sluice_provider::{CallReport, CallRequest};
+use sluice_policy::retry::Ending;
+use sluice_provider::{CallReport, CallRequest, Client};
 use sluice_telemetry::{
     CallAnswer, CallFields, CallMeasure, TokenUse, call_span, operation_of_path, record_call_answer,
     record_call_error, traceparent_of,
@@ -18,6 +18,7 @@ use crate::{
     lease::{Lease, StopReason},
     one_call,
     routing::Target,
+    streams::StreamEnd,
     suspect::{Crash, InChild, Place},
 };
 
@@ -31,8 +32,8 @@ pub(crate) enum Made {
     NoRoom,
 }
 
-/// Makes the call, of a suspect in a child process. Takes the body out of the lease.
-pub(crate) async fn make(core: &Core, lease: &mut Lease, target: &Target, attempt: &Span) -> Made {
+/// Makes the call, of a suspect in a child process.
+pub(crate) async fn make(core: &Core, lease: &Lease, target: &Target, attempt: &Span) -> Made {
     let room = match core.suspects.place(&lease.job) {
         Place::Here => None,
         Place::Child(room) => Some(room),
@@ -45,7 +46,7 @@ pub(crate) async fn make(core: &Core, lease: &mut Lease, target: &Target, attemp
     if is_suspect {
         core.metrics.suspect_called();
     }
-    let body = Bytes::from(std::mem::take(&mut lease.job.body));
+    let body = lease.body.clone();
     // An attempt makes one call at most, which can have its lease's id: then it is stored once.
     let call_id = CallId::from_uuid(lease.job.lease_id.as_uuid());
     // What is foreign about a suspect is not read in this process, not even for a span.
@@ -56,6 +57,7 @@ pub(crate) async fn make(core: &Core, lease: &mut Lease, target: &Target, attemp
         model: target.model.clone(),
         body,
         traceparent: traceparent_of(&span).or_else(|| lease.job.traceparent.clone()),
+        usual_duration: target.upstream.pace.usual(&target.model),
     };
     let upstream = &target.upstream;
     core.metrics.call_began(&upstream.name);
@@ -64,7 +66,7 @@ pub(crate) async fn make(core: &Core, lease: &mut Lease, target: &Target, attemp
     let stop = lease.stop.token();
     let made = async {
         match room {
-            None => InChild::Report(Box::new(one_call::make(&upstream.client, request, stop).await)),
+            None => InChild::Report(Box::new(here(core, lease, &upstream.client, request).await)),
             Some(room) => room.call(target, request, stop).await,
         }
     };
@@ -98,6 +100,15 @@ pub(crate) async fn make(core: &Core, lease: &mut Lease, target: &Target, attemp
     }
 }
 
+/// Makes the call in this process. Whoever waits for its tokens gets them as they come.
+async fn here(core: &Core, lease: &Lease, client: &Client, request: CallRequest) -> CallReport {
+    let stream = core.streams.of(&lease.job);
+    let report = one_call::make(client, request, lease.stop.token(), Some(stream.tap())).await;
+    let is_result = report.ending() == Ending::Succeeded;
+    stream.over(if is_result { StreamEnd::Whole } else { StreamEnd::Broken }).await;
+    report
+}
+
 /// Lets go of the call when the job's deadline passes, and waits for its last word.
 async fn until_deadline<T>(lease: &Lease, call: impl Future<Output = T>) -> T {
     let Some(deadline) = lease.deadline() else { return call.await };
@@ -113,6 +124,9 @@ async fn until_deadline<T>(lease: &Lease, call: impl Future<Output = T>) -> T {
 
 fn measure(core: &Core, lease: &Lease, target: &Target, report: &CallReport, elapsed: Duration) {
     let answer = report.answer();
+    if let Some(duration) = report.duration.filter(|_| report.ending() == Ending::Succeeded) {
+        target.upstream.pace.note(&target.model, duration);
+    }
     let tokens = answer.and_then(|answer| answer.usage);
     core.metrics.call_measured(&CallMeasure {
         operation: operation_of_path(lease.job.path.as_str()),

@@ -10,6 +10,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use sluice_domain::LeaseId;
 use sluice_store::{Ringer, Store};
 use sluice_telemetry::WorkerMetrics;
 use tokio::{
@@ -22,15 +23,20 @@ use tracing::Span;
 
 use crate::{
     Blocked, Timing, WorkerError, attempt,
+    breakers::Breakers,
     called::Called,
+    cooldowns::Cooldowns,
     incarnation::Incarnation,
+    lane_limits::Rooms,
     lease::{HeldLeases, Lease, LeaseKey, StopReason},
     pauses::Pauses,
+    retry_budget::RetryBudgets,
     routing::Routing,
     settle::{Settler, Unsettled},
     settlement,
     slots::Slots,
     spool::Spool,
+    streams::Streams,
     suspect::Suspects,
 };
 
@@ -95,14 +101,19 @@ pub(crate) struct Core {
     /// The leases that calls were begun under lately.
     pub(crate) called: Called,
     pub(crate) slots: Slots,
+    pub(crate) streams: Streams,
     pub(crate) suspects: Suspects,
     pub(crate) pauses: Pauses,
+    pub(crate) breakers: Arc<Breakers>,
+    pub(crate) retry_budgets: RetryBudgets,
     pub(crate) routing: ArcSwap<Routing>,
     /// The newest configuration that a beat told of.
     pub(crate) newest_configuration: AtomicI64,
     /// Whether secrets should be looked up again: something was resumed.
     pub(crate) wants_secrets: AtomicBool,
     pub(crate) blocked: Mutex<BTreeSet<Blocked>>,
+    pub(crate) rooms: Rooms,
+    pub(crate) cooldowns: Cooldowns,
     pub(crate) signals: Arc<Signals>,
     pub(crate) phase: watch::Sender<Phase>,
     /// Why it ends, where nobody asked it to.
@@ -124,6 +135,11 @@ impl Core {
             && self.spool.has_room()
     }
 
+    /// Rises with every change of a pause or a breaker: what was decided under another number is out of date.
+    pub(crate) fn gates_seen(&self) -> u64 {
+        self.pauses.changes() + self.breakers.changes()
+    }
+
     /// Starts the leases that wait, as far as there are slots. Can be called from any thread.
     pub(crate) fn start_waiting(self: &Arc<Self>) {
         if self.may_start() {
@@ -143,6 +159,14 @@ impl Core {
                 // The receiver lives as long as the worker.
                 let _ = self.returns.send(lease.key());
             }
+        }
+    }
+
+    /// Lets go of leases that are settled or given back: what they held of limits can be taken again.
+    pub(crate) fn let_go(&self, leases: &[LeaseId]) {
+        let limits = self.held.remove_many(leases);
+        if !limits.is_empty() && self.rooms.freed(&limits) {
+            self.signals.changed.notify_one();
         }
     }
 

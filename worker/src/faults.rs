@@ -2,7 +2,8 @@
 //! switches them on.
 //!
 //! `attempt-poison=return`: a request that holds `[[poison:WORD]]` does to the process that makes its call what a fault of
-//! ours would, when the answer has come and was paid for. WORD is `panic`, `abort`, `overflow`, `endless` or `memory`.
+//! ours would, when the answer has come and was paid for. WORD is `panic`, `abort`, `overflow`, `endless` or `memory`; `nap`
+//! only blocks its thread for a while.
 //!
 //! `stuck-after=return(MS)`: so long may an attempt show no sign of life.
 //!
@@ -15,6 +16,8 @@ use fail::fail_point;
 const START: &[u8] = b"[[poison:";
 /// What is reserved at once, and in all before it is enough: then the system would have ended the process.
 const STEP_BYTES: usize = 64 << 20;
+/// How long a nap takes.
+const NAP: Duration = Duration::from_secs(6);
 const ENOUGH_BYTES: usize = 8 << 30;
 
 /// Strikes, where the request asks for it.
@@ -47,6 +50,7 @@ fn act(request: &[u8]) {
             std::thread::sleep(Duration::from_millis(1));
         },
         b"memory" => hoard(),
+        b"nap" => std::thread::sleep(NAP),
         _ => {}
     }
 }

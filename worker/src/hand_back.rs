@@ -38,9 +38,8 @@ async fn give_back(core: &Core, group: &mut Vec<LeaseKey>) {
             sleep(backoff.rest()).await;
         }
         crash_point(CrashPoint::HandedBack);
-        for (_, lease) in leases {
-            core.held.remove(lease);
-        }
+        let leases: Vec<LeaseId> = leases.into_iter().map(|(_, lease)| lease).collect();
+        core.let_go(&leases);
     }
     core.ready.ring();
 }

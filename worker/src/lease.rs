@@ -10,11 +10,16 @@ use std::{
     time::Duration,
 };
 
-use sluice_domain::{IncarnationId, JobId, LeaseId, LeasedJob};
+use bytes::Bytes;
+use sluice_domain::{IncarnationId, JobId, LeaseId, LeasedJob, LimitId, LimitKind};
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::watchdog::UnderWay;
+use crate::{
+    lane_limits::{MOST_UNTIL_SENT, ids_of},
+    routing::{Routing, Target},
+    watchdog::UnderWay,
+};
 
 /// Why a call is to be let go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,17 +86,61 @@ impl Polls {
 /// The right to work one job.
 #[derive(Debug)]
 pub(crate) struct Lease {
+    /// The job, without its body.
     pub(crate) job: LeasedJob,
+    /// The request's JSON; a call that could not be sent is made again with it.
+    pub(crate) body: Bytes,
     /// The incarnation that leased it; it may be dead by now.
     pub(crate) incarnation_id: IncarnationId,
     /// When the lease statement was sent: the job's deadline counts from here, rather too early than too late.
     pub(crate) leased_at: Instant,
+    pub(crate) allowance: Allowance,
     pub(crate) stop: Arc<Stop>,
 }
 
+/// What a lease holds of limits.
+#[derive(Clone, Debug)]
+pub(crate) struct Allowance {
+    /// Of these, in order; none where its lane has no limit.
+    pub(crate) limits: Arc<[LimitId]>,
+    /// Since when: not later than the database counts it from.
+    pub(crate) taken_at: Instant,
+}
+
+impl Allowance {
+    /// Whether the call can leave in time: the windows count it from when it was taken, with a margin until it arrives.
+    fn is_fresh(&self) -> bool {
+        let has_window = self.limits.iter().any(|limit| limit.kind() != LimitKind::Concurrency);
+        !has_window || self.taken_at.elapsed() < MOST_UNTIL_SENT
+    }
+}
+
 impl Lease {
-    pub(crate) fn new(job: LeasedJob, incarnation_id: IncarnationId, leased_at: Instant) -> Self {
-        Self { job, incarnation_id, leased_at, stop: Arc::default() }
+    pub(crate) fn new(mut job: LeasedJob, incarnation_id: IncarnationId, leased_at: Instant) -> Self {
+        let body = Bytes::from(std::mem::take(&mut job.body));
+        let allowance = Allowance { limits: Arc::default(), taken_at: leased_at };
+        Self { job, body, incarnation_id, leased_at, allowance, stop: Arc::default() }
+    }
+
+    /// Whether what it holds is what a call to `target` needs by `routing`.
+    pub(crate) fn has_allowance_for(&self, target: &Target, routing: &Routing) -> bool {
+        if !routing.has_limits() {
+            // What it holds besides does no harm.
+            return true;
+        }
+        let (account, there) = (&target.upstream.account, &target.model);
+        let needed = routing.limits_at(&self.job.tenant, &self.job.queue, account, there);
+        ids_of(&needed) == self.allowance.limits
+    }
+
+    /// Whether a call that begins now arrives within the time that its allowance counts for.
+    pub(crate) fn has_fresh_allowance(&self) -> bool {
+        self.allowance.is_fresh()
+    }
+
+    /// Whether it holds of limits and has not begun for so long that others should have that.
+    pub(crate) fn wastes_allowance(&self) -> bool {
+        !self.allowance.limits.is_empty() && self.allowance.taken_at.elapsed() > MOST_UNTIL_SENT
     }
 
     /// Time since it was leased.
@@ -121,6 +170,7 @@ pub(crate) struct LeaseKey {
 #[derive(Debug)]
 struct HeldLease {
     job: JobId,
+    limits: Arc<[LimitId]>,
     stop: Arc<Stop>,
 }
 
@@ -133,7 +183,11 @@ pub(crate) struct HeldLeases {
 
 impl HeldLeases {
     pub(crate) fn add(&self, lease: &Lease) {
-        let held = HeldLease { job: lease.job.job_id, stop: Arc::clone(&lease.stop) };
+        let held = HeldLease {
+            job: lease.job.job_id,
+            limits: Arc::clone(&lease.allowance.limits),
+            stop: Arc::clone(&lease.stop),
+        };
         self.lock().insert(lease.job.lease_id, held);
     }
 
@@ -145,14 +199,20 @@ impl HeldLeases {
         }
     }
 
-    pub(crate) fn remove_many(&self, leases: &[LeaseId]) {
+    /// Says of which limits they held.
+    pub(crate) fn remove_many(&self, leases: &[LeaseId]) -> Vec<LimitId> {
+        let mut limits = Vec::new();
         let mut held = self.lock();
         for lease in leases {
-            held.remove(lease);
+            limits.extend(held.remove(lease).iter().flat_map(|gone| gone.limits.iter().copied()));
         }
         if held.is_empty() {
             self.emptied.notify_waiters();
         }
+        drop(held);
+        limits.sort_unstable();
+        limits.dedup();
+        limits
     }
 
     pub(crate) fn holds(&self, lease: LeaseId) -> bool {

@@ -7,23 +7,34 @@
 //! at each bell, at the next due time and at each poll interval. A bell mostly rings for one more job of where the last
 //! ones came from: there it leases at once, before it looks at the board.
 
-use std::sync::{Arc, PoisonError, atomic::Ordering};
+use std::{
+    collections::HashSet,
+    sync::{Arc, PoisonError, atomic::Ordering},
+    time::Duration,
+};
 
 use sluice_domain::{IncarnationId, LaneId, LeasedJob, Priority, QueueName, TenantName};
 use sluice_policy::board::{PlannedGrant, Planner};
-use sluice_store::{CrashPoint, Grant, StoreError, crash_point};
+use sluice_store::{CrashPoint, Grant, LimitedGrant, StoreError, TooLarge, crash_point};
 use tokio::time::Instant;
+use tracing::Span;
 
 use crate::{
     WorkMode, WorkerError,
     backoff::Backoff,
-    board::Board,
+    board::{BlockedBy, Board},
     board_reader::BoardReader,
+    cooldowns,
     core::{Core, Phase},
+    gating::{self, LaneStanding},
     incarnation::bounded,
-    lease::Lease,
+    lane_limits::LaneLimits,
+    lease::{Allowance, Lease},
+    lease_statement::{self, Asked},
     lease_wait::{Next, wait},
     options::ConfigurationSource,
+    settle::Unsettled,
+    settlement,
     stray::StrayWatch,
     worker::load_routing,
 };
@@ -74,6 +85,7 @@ struct Leasing<'a> {
     planner: Planner,
     board: Option<Board>,
     reader: BoardReader,
+    limits: LaneLimits,
     /// What a body weighed lately, on average.
     body_bytes: usize,
     strays: StrayWatch,
@@ -85,7 +97,7 @@ struct Leasing<'a> {
     is_asleep: bool,
     /// A bell rang, and no lease was tried since.
     is_rung: bool,
-    /// Where the last jobs came from, and which pauses were known then.
+    /// Where the last jobs came from, and which pauses and breakers were known then.
     recent: (Vec<(LaneId, Priority)>, u64),
     has_failed: bool,
 }
@@ -98,6 +110,7 @@ impl<'a> Leasing<'a> {
             planner: Planner::default(),
             board: None,
             reader: BoardReader::new(),
+            limits: LaneLimits::default(),
             body_bytes: FIRST_BODY_BYTES,
             strays: StrayWatch::every(core.timing.lease_ttl),
             backoff: Backoff::up_to(core.timing.poll_interval),
@@ -132,7 +145,7 @@ impl<'a> Leasing<'a> {
             let due_at = board.due_at;
             return self.idle(due_at, had_nothing).await;
         }
-        self.lease(wanted).await
+        self.lease(wanted, had_nothing).await
     }
 
     /// What the beat brought, and what is due by time.
@@ -154,6 +167,7 @@ impl<'a> Leasing<'a> {
         if core.wants_secrets.load(Ordering::Relaxed) || has_newer {
             self.reload().await?;
         }
+        cooldowns::look(core).await.map_err(|source| failed_to("look for closed gates", source))?;
         self.strays.look_if_due(core).await.map_err(|source| failed_to("look for stray leases", source))
     }
 
@@ -164,8 +178,10 @@ impl<'a> Leasing<'a> {
         match load_routing(&core.store, self.work, &core.routing.load_full()).await {
             Ok(routing) => {
                 tracing::info!(configuration.version = routing.version, "the configuration was loaded");
+                core.breakers.set_policy(routing.breaker());
                 core.routing.store(Arc::new(routing));
                 self.board = None;
+                self.limits = LaneLimits::default();
                 self.recent.0.clear();
             }
             Err(WorkerError::Configuration { version, source }) => {
@@ -179,10 +195,10 @@ impl<'a> Leasing<'a> {
     }
 
     async fn fresh_board(&mut self) -> Result<&Board, WorkerError> {
-        let pauses = self.core.pauses.changes();
+        let gates = self.core.gates_seen();
         let fresh_for = self.reader.fresh_for;
         let is_fresh = |board: &Board| {
-            !board.pairs.is_empty() && board.read_at.elapsed() < fresh_for && board.pauses_seen == pauses
+            !board.pairs.is_empty() && board.read_at.elapsed() < fresh_for && board.gates_seen == gates
         };
         if self.board.as_ref().is_some_and(is_fresh) {
             return Ok(self.board.as_ref().expect("it was there a line above"));
@@ -190,7 +206,9 @@ impl<'a> Leasing<'a> {
         let read_at = Instant::now();
         let entries = self.reader.read(self.core, self.work).await;
         let entries = entries.map_err(|source| failed_to("read the board", source))?;
-        let board = Board::sorted(entries, &self.core.routing.load(), &self.core.pauses, read_at);
+        self.limits.learn(&entries, &self.core.routing.load());
+        self.limits.write_down(self.core).await.map_err(|source| failed_to("write down limits", source))?;
+        let board = Board::sorted(entries, self.core, read_at, gates);
         self.note_blocked(&board);
         self.worked();
         Ok(self.board.insert(board))
@@ -199,37 +217,63 @@ impl<'a> Leasing<'a> {
     fn note_blocked(&self, board: &Board) {
         let mut blocked = self.core.blocked.lock().unwrap_or_else(PoisonError::into_inner);
         for news in board.blocked.difference(&blocked) {
-            tracing::warn!(model = news.model, blocked_by = ?news.by, "jobs wait for a person");
+            match &news.by {
+                BlockedBy::UpstreamFailing(upstream) => {
+                    tracing::warn!(model = news.model, upstream, "jobs wait until an upstream works again");
+                }
+                by => tracing::warn!(model = news.model, blocked_by = ?by, "jobs wait for a person"),
+            }
         }
         blocked.clone_from(&board.blocked);
     }
 
     /// Leases where the last jobs came from. Says whether any came: if not, or if there is more, the board tells.
     async fn lease_at_bell(&mut self, wanted: usize) -> Result<bool, WorkerError> {
-        let (recent, pauses_seen) = &self.recent;
-        let pauses_seen = *pauses_seen;
-        if recent.is_empty() || pauses_seen != self.core.pauses.changes() {
+        let (recent, gates_seen) = &self.recent;
+        let (gates_seen, limits) = (*gates_seen, &mut self.limits);
+        let mut is_closed =
+            |&(lane, _): &(LaneId, Priority)| gating::of_lane(self.core, limits, lane) != LaneStanding::Open;
+        if recent.is_empty() || gates_seen != self.core.gates_seen() || recent.iter().any(&mut is_closed) {
             return Ok(false);
         }
         let grant = |&(lane_id, priority)| PlannedGrant { lane_id, priority, limit: wanted as u32 };
         let planned = recent.iter().map(grant).collect();
         self.board = None;
-        Ok(self.lease_planned(planned, wanted, pauses_seen).await?.is_some_and(|came| came > 0))
+        let asked = self.lease_planned(planned, wanted, gates_seen).await?;
+        Ok(asked.is_some_and(|asked| asked.jobs > 0))
     }
 
-    async fn lease(&mut self, wanted: usize) -> Result<Next, WorkerError> {
+    async fn lease(&mut self, wanted: usize, had_nothing: bool) -> Result<Next, WorkerError> {
         let core = self.core;
         let pairs = self.board.as_ref().map(|board| board.pairs.as_slice()).unwrap_or_default();
-        let pauses_seen = self.board.as_ref().map_or(0, |board| board.pauses_seen);
-        let planned = self.planner.plan(pairs, wanted as u32);
-        let Some(came) = self.lease_planned(planned, wanted, pauses_seen).await? else {
+        let gates_seen = self.board.as_ref().map_or(0, |board| board.gates_seen);
+        let sorted = gating::sort(core, &mut self.limits, pairs);
+        if let Some(gate) = sorted.ask {
+            cooldowns::ask(core, &gate).await.map_err(|source| failed_to("ask for a closed gate", source))?;
+            return Ok(Next::Again);
+        }
+        if sorted.open.is_empty() {
+            // Full slots are waited for; what comes by time is looked for then.
+            let Some(opens_at) = sorted.opens_at else { return Ok(Next::SlotFreed) };
+            let due_at = self.board.as_ref().and_then(|board| board.due_at);
+            return self.idle(Some(due_at.map_or(opens_at, |due| due.min(opens_at))), had_nothing).await;
+        }
+        let wanted = sorted.paced.as_ref().map_or(wanted, |(_, most)| wanted.min(*most));
+        let mut planned = self.planner.plan(&sorted.open, wanted as u32);
+        let paced = sorted.paced;
+        if let Some(board) = self.board.as_ref().filter(|board| !board.on_trial.is_empty()) {
+            keep_one_on_trial(&mut planned, &board.on_trial);
+        }
+        let Some(came) = self.lease_planned(planned, wanted, gates_seen).await? else {
             return Ok(Next::Again);
         };
-        let is_short = came < wanted;
-        if is_short {
+        if let Some((gate, _)) = paced {
+            core.cooldowns.began(&gate, came.jobs, Instant::now());
+        }
+        if came.is_short {
             self.board = None;
         }
-        if came == 0 {
+        if came.jobs == 0 && came.is_short {
             // Jobs whose deadline has passed stand on the board and are never leased. Schedulers end them; where none
             // runs, nobody else would.
             let ended = bounded(core.store.deadlines_end(MAX_ENDED)).await;
@@ -237,7 +281,7 @@ impl<'a> Leasing<'a> {
             return Ok(Next::Rest(self.empty.rest()));
         }
         self.empty.reset();
-        if self.is_asleep && !is_short {
+        if self.is_asleep && came.is_all {
             let awake = bounded(core.store.incarnation_wake(core.incarnation.id())).await;
             awake.map_err(|source| failed_to("say that there is work again", source))?;
             self.is_asleep = false;
@@ -245,19 +289,19 @@ impl<'a> Leasing<'a> {
         Ok(Next::Again)
     }
 
-    /// Leases and hands over to the slots. How many came; `None`: the incarnation is dead. `pauses_seen` are the pauses
-    /// that the plan knew of: what was paused since must not be leased from again at a bell.
+    /// Leases and hands over to the slots. What came; `None`: the incarnation is dead. `gates_seen` are the pauses
+    /// and breakers that the plan knew of: what was closed since must not be leased from again at a bell.
     async fn lease_planned(
         &mut self,
         planned: Vec<PlannedGrant>,
         wanted: usize,
-        pauses_seen: u64,
-    ) -> Result<Option<usize>, WorkerError> {
+        gates_seen: u64,
+    ) -> Result<Option<Came>, WorkerError> {
         let core = self.core;
-        let grants: Vec<Grant> = planned.into_iter().map(|grant| self.above_floors(grant)).collect();
+        let grants: Vec<LimitedGrant> = planned.into_iter().map(|grant| self.granted(grant)).collect();
         let (incarnation_id, leased_at) = (core.incarnation.id(), Instant::now());
-        let leased = match bounded(core.store.lease_many(incarnation_id, &grants, wanted as u32)).await {
-            Ok(leased) => leased,
+        let asked = match lease_statement::lease(core, incarnation_id, grants, wanted).await {
+            Ok(asked) => asked,
             Err(StoreError::IncarnationDead) => {
                 core.incarnation.mark_dead(incarnation_id);
                 return Ok(None);
@@ -267,25 +311,32 @@ impl<'a> Leasing<'a> {
                 return Err(failed_to("lease jobs", source));
             }
         };
-        if !leased.is_empty() {
+        let came = Came::of(&asked);
+        let lease = asked.lease;
+        if came.jobs > 0 {
             crash_point(CrashPoint::Leased);
         }
-        core.metrics.leased(leased.len(), leased_at.elapsed());
-        self.planner.note_leased(leased.iter().map(|job| (job.lane_id, job.priority)));
-        self.weigh(&leased);
-        let came = leased.len();
-        if came > 0 {
-            self.recent = (pairs_of(&leased), pauses_seen);
+        core.metrics.leased(came.jobs, leased_at.elapsed());
+        self.planner.note_leased(lease.jobs.iter().map(|job| (job.lane_id, job.priority)));
+        self.core.retry_budgets.note_leased(wanted, &lease.jobs);
+        self.weigh(&lease.jobs);
+        if came.jobs > 0 {
+            self.recent = (pairs_of(&lease.jobs), gates_seen);
         }
-        self.take(leased, incarnation_id, leased_at);
+        self.limits.are_unknown(&lease.unknown);
+        self.refuse(lease.too_large, incarnation_id, leased_at);
+        self.take(lease.jobs, incarnation_id, leased_at, lease.opened_after);
         // The calls leave before the next statement is made.
         tokio::task::yield_now().await;
         Ok(Some(came))
     }
 
-    fn above_floors(&self, planned: PlannedGrant) -> Grant {
+    /// Above the floors, and of the lane's limits.
+    fn granted(&self, planned: PlannedGrant) -> LimitedGrant {
         let PlannedGrant { lane_id, priority, limit } = planned;
-        Grant { lane_id, priority, limit, floors: self.reader.floors_of(lane_id, priority) }
+        let floors = self.reader.floors_of(lane_id, priority);
+        let limits = Arc::clone(&self.limits.of(lane_id).limits);
+        LimitedGrant { grant: Grant { lane_id, priority, limit, floors }, limits }
     }
 
     /// Bodies of the next lease will weigh about what those of the last ones did.
@@ -296,10 +347,30 @@ impl<'a> Leasing<'a> {
         }
     }
 
-    fn take(&self, jobs: Vec<LeasedJob>, incarnation_id: IncarnationId, leased_at: Instant) {
+    /// Jobs that are larger than a whole limit can never be called: they fail, in words that say why.
+    fn refuse(&self, too_large: Vec<TooLarge>, incarnation_id: IncarnationId, leased_at: Instant) {
+        for TooLarge { job, limit, needed } in too_large {
+            let lease = Lease::new(job, incarnation_id, leased_at);
+            self.core.held.add(&lease);
+            let settlement = settlement::too_large(&lease, needed, &self.limits.text(limit));
+            self.core.settler.send(Unsettled { settlement, span: Span::none() });
+        }
+    }
+
+    fn take(
+        &self,
+        jobs: Vec<LeasedJob>,
+        incarnation_id: IncarnationId,
+        leased_at: Instant,
+        opened_after: Duration,
+    ) {
         let core = self.core;
-        let leases: Vec<Lease> =
-            jobs.into_iter().map(|job| Lease::new(job, incarnation_id, leased_at)).collect();
+        let with_allowance = |job: LeasedJob| {
+            let limits = Arc::clone(&self.limits.of(job.lane_id).limits);
+            let allowance = Allowance { limits, taken_at: leased_at + opened_after };
+            Lease { allowance, ..Lease::new(job, incarnation_id, leased_at) }
+        };
+        let leases: Vec<Lease> = jobs.into_iter().map(with_allowance).collect();
         for lease in &leases {
             core.metrics.job_waited(lease.job.queue.as_str(), lease.job.waited);
             core.held.add(lease);
@@ -343,6 +414,35 @@ impl<'a> Leasing<'a> {
             self.has_failed = false;
         }
         self.backoff.reset();
+    }
+}
+
+/// Of all lanes that may only try whether their upstream works again, one job is taken.
+fn keep_one_on_trial(planned: &mut Vec<PlannedGrant>, on_trial: &HashSet<LaneId>) {
+    let mut has_one = false;
+    planned.retain_mut(|grant| {
+        if !on_trial.contains(&grant.lane_id) {
+            return true;
+        }
+        grant.limit = grant.limit.min(1);
+        !std::mem::replace(&mut has_one, true)
+    });
+}
+
+/// What came of a lease statement.
+#[derive(Clone, Copy, Debug)]
+struct Came {
+    jobs: usize,
+    /// All that was asked for.
+    is_all: bool,
+    /// The board showed more than was there.
+    is_short: bool,
+}
+
+impl Came {
+    fn of(asked: &Asked) -> Self {
+        let jobs = asked.lease.jobs.len();
+        Self { jobs, is_all: jobs >= asked.wanted, is_short: asked.is_short() }
     }
 }
 

@@ -1,18 +1,25 @@
-//! Hears the doorbells of new work and of cancels. Hints only: whatever is missed is found by polling and by beats.
+//! Hears the doorbells of new work, of cancels, of breakers and of closed gates. Hints only: whatever is missed is found by
+//! polling and by beats.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use sluice_store::{Doorbell, DoorbellListener, StoreError};
 use tokio::time::sleep;
 
 use crate::{backoff::Backoff, core::Core};
 
+/// The bells that are for workers.
+const HEARD: [Doorbell; 4] = [Doorbell::Ready, Doorbell::Cancelled, Doorbell::Breakers, Doorbell::Cooled];
+
 /// Listens until the worker is over. Where listening isn't possible it tries again, ever more seldom.
 pub(crate) async fn run(core: Arc<Core>) {
     let mut backoff = Backoff::up_to(Duration::from_secs(30));
     let hearing = async {
         loop {
-            match core.store.listen(&[Doorbell::Ready, Doorbell::Cancelled]).await {
+            match core.store.listen(&HEARD).await {
                 Ok(listener) => {
                     backoff.reset();
                     // What rang before this moment was not heard.
@@ -34,11 +41,17 @@ pub(crate) async fn run(core: Arc<Core>) {
 async fn hear(core: &Core, mut listener: DoorbellListener) -> Result<std::convert::Infallible, StoreError> {
     loop {
         let bell = listener.heard().await?;
-        if bell != Some(Doorbell::Cancelled) {
+        if matches!(bell, None | Some(Doorbell::Ready)) {
             core.signals.bell.notify_one();
         }
-        if bell != Some(Doorbell::Ready) && core.held.count() > 0 {
+        // What a cancel or a breaker is about comes with the next beat.
+        let is_for_calls = matches!(bell, None | Some(Doorbell::Cancelled)) && core.held.count() > 0;
+        if is_for_calls || bell == Some(Doorbell::Breakers) {
             core.signals.beat_now.notify_one();
+        }
+        if matches!(bell, None | Some(Doorbell::Cooled)) {
+            core.cooldowns.wants_look.store(true, Ordering::Relaxed);
+            core.signals.changed.notify_one();
         }
     }
 }

@@ -1,15 +1,18 @@
 //! From the model that a job asks for to the client that calls it: a configuration, with a client for each upstream.
 //!
-//! An upstream without a client (its secret is missing, its kind of authorisation is not supported) blocks the lanes
-//! that lead there; a model without a route does not, and its jobs fail.
+//! An upstream without a client (its secret is missing, or is no key of its kind) blocks the lanes that lead there; a
+//! model without a route does not, and its jobs fail.
 
 use std::{collections::HashMap, sync::Arc};
 
-use sluice_config::{Auth, Configuration, Provider, Secret, SecretRef, Upstream};
-use sluice_domain::{ModelName, UpstreamName};
-use sluice_policy::backoff::RetryPolicy;
-use sluice_provider::{Client, Dialect};
+use sluice_config::{Configuration, Secret, Upstream};
+use sluice_domain::{DeclaredLimit, ModelName, QueueName, TenantName, UpstreamName};
+use sluice_policy::{backoff::RetryPolicies, breaker::BreakerPolicy};
+use sluice_provider::Client;
+use sluice_store::CooledGate;
 use url::Url;
+
+use crate::{cooldowns, pace::Pace, upstream::called_upstream};
 
 /// A configuration that can be called.
 #[derive(Default)]
@@ -28,6 +31,8 @@ pub(crate) struct Reachable {
     pub(crate) provider: &'static str,
     pub(crate) server_address: String,
     pub(crate) server_port: u16,
+    /// How long its calls took lately.
+    pub(crate) pace: Pace,
     declared: Upstream,
     secret: Option<Secret>,
 }
@@ -38,25 +43,28 @@ pub(crate) struct Target {
     pub(crate) upstream: Arc<Reachable>,
     /// The model's name there.
     pub(crate) model: ModelName,
+    /// Targets of lower ones are taken first.
+    pub(crate) priority: u16,
+    /// Its share among those of the same priority.
+    pub(crate) weight: u16,
 }
 
-/// Where a model leads.
-pub(crate) enum Lookup {
+/// One of the places where a model leads.
+pub(crate) enum Place {
     /// There.
     Target(Target),
     /// To an upstream that can't be called, and why.
     Unusable { upstream: String, reason: String },
+}
+
+/// Where a model leads.
+pub(crate) enum Lookup {
+    /// To these, those of the lowest priority number first.
+    Places(Vec<Place>),
     /// Nowhere: no route has the model.
     NoRoute,
     /// Nothing is configured yet.
     NotConfigured,
-}
-
-impl Reachable {
-    /// The credential, for a process that makes a call in our place.
-    pub(crate) fn secret(&self) -> Option<&Secret> {
-        self.secret.as_ref()
-    }
 }
 
 impl Routing {
@@ -85,22 +93,93 @@ impl Routing {
     /// Where jobs that ask for `model` are called.
     pub(crate) fn lookup(&self, model: &ModelName) -> Lookup {
         let Some(configuration) = &self.configuration else { return Lookup::NotConfigured };
-        let Some((upstream, there)) = configuration.route(model.as_str()) else { return Lookup::NoRoute };
-        match self.upstreams.get(&upstream.name) {
-            Some(Ok(reachable)) => Lookup::Target(Target {
+        let targets = configuration.targets(model.as_str());
+        let place = |(upstream, there): (&Upstream, &str)| match self.upstreams.get(&upstream.name)? {
+            Ok(reachable) => Some(Place::Target(Target {
                 upstream: Arc::clone(reachable),
                 model: ModelName::from_stored(there.to_owned()),
-            }),
-            Some(Err(reason)) => {
-                Lookup::Unusable { upstream: upstream.name.to_string(), reason: reason.clone() }
+                priority: upstream.priority,
+                weight: upstream.weight,
+            })),
+            Err(reason) => {
+                Some(Place::Unusable { upstream: upstream.name.to_string(), reason: reason.clone() })
             }
-            None => Lookup::NoRoute,
-        }
+        };
+        let places: Vec<_> = targets.into_iter().filter_map(place).collect();
+        if places.is_empty() { Lookup::NoRoute } else { Lookup::Places(places) }
+    }
+
+    /// The upstream of this name, if it can be called.
+    pub(crate) fn reachable(&self, name: &str) -> Option<Arc<Reachable>> {
+        let reachable = self.upstreams.get(&UpstreamName::from_stored(name.to_owned()))?;
+        reachable.as_ref().ok().map(Arc::clone)
+    }
+
+    /// The share of a queue among those of its tenant.
+    pub(crate) fn queue_weight(&self, queue: &str) -> u16 {
+        self.configuration.as_ref().map_or(1, |configuration| configuration.queue_weight(queue))
+    }
+
+    /// When calls to a failing upstream are stopped.
+    pub(crate) fn breaker(&self) -> BreakerPolicy {
+        self.configuration.as_ref().map(|configuration| configuration.breaker.into()).unwrap_or_default()
+    }
+
+    /// The targets of jobs that ask for `model`, whether or not they can be called: upstreams and the model's name there, in
+    /// the order in which they are taken.
+    pub(crate) fn targets<'a>(&'a self, model: &'a ModelName) -> Vec<(&'a Upstream, ModelName)> {
+        let targets =
+            self.configuration.as_ref().map(|known| known.targets(model.as_str())).unwrap_or_default();
+        let named =
+            |(upstream, there): (&'a Upstream, &str)| (upstream, ModelName::from_stored(there.to_owned()));
+        targets.into_iter().map(named).collect()
+    }
+
+    /// The models that jobs ask for of which every call goes through a gate: while it is closed, none of theirs can run.
+    pub(crate) fn models_only_at(&self, gate: &CooledGate) -> Vec<String> {
+        let Some(configuration) = &self.configuration else { return Vec::new() };
+        let models: Vec<ModelName> = if configuration.routes.is_empty() {
+            // Any model goes under its own name.
+            vec![ModelName::from_stored(gate.model.clone())]
+        } else {
+            configuration.routes.iter().map(|route| route.model.clone()).collect()
+        };
+        let is_only_there = |model: &&ModelName| {
+            let targets = self.targets(model);
+            let leads_there = |(upstream, there): &(&Upstream, ModelName)| {
+                cooldowns::gates_of(upstream.name.as_str(), &upstream.account, there).contains(gate)
+            };
+            !targets.is_empty() && targets.iter().all(leads_there)
+        };
+        models.iter().filter(is_only_there).map(ToString::to_string).collect()
+    }
+
+    /// Whether anything is limited at all.
+    pub(crate) fn has_limits(&self) -> bool {
+        self.configuration.as_ref().is_some_and(|configuration| {
+            !configuration.limits.is_empty()
+                || configuration.queues.iter().any(|queue| queue.max_running.is_some())
+        })
+    }
+
+    /// The limits of which jobs of a tenant's queue take that are called as `there` at an upstream of `account`.
+    pub(crate) fn limits_at(
+        &self,
+        tenant: &TenantName,
+        queue: &QueueName,
+        account: &str,
+        there: &ModelName,
+    ) -> Vec<DeclaredLimit> {
+        let Some(configuration) = &self.configuration else { return Vec::new() };
+        configuration.limits_of(tenant, queue, account, there)
     }
 
     /// How jobs of a queue are retried.
-    pub(crate) fn retry_policy(&self, queue: &str) -> RetryPolicy {
-        self.configuration.as_ref().map(|configuration| configuration.retry_policy(queue)).unwrap_or_default()
+    pub(crate) fn retry_policies(&self, queue: &str) -> RetryPolicies {
+        self.configuration
+            .as_ref()
+            .map(|configuration| configuration.retry_policies(queue))
+            .unwrap_or_default()
     }
 }
 
@@ -109,30 +188,18 @@ fn reachable(
     before: &Routing,
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Arc<Reachable>, String> {
-    let secret = match &upstream.auth {
-        Auth::None => None,
-        Auth::Bearer { api_key } => Some(resolve(api_key, variable)?),
-        other => {
-            return Err(format!("authorisation of kind {} is not supported yet; use api_key", other.kind()));
-        }
-    };
+    let secret =
+        upstream.auth.resolve(variable).map_err(|error| match std::error::Error::source(&error) {
+            Some(source) => format!("failed to {error}: {source}"),
+            None => error.to_string(),
+        })?;
     if let Some(Ok(known)) = before.upstreams.get(&upstream.name)
         && known.declared == *upstream
         && known.secret == secret
     {
         return Ok(Arc::clone(known));
     }
-    let mut called = sluice_provider::Upstream::new(
-        upstream.name.clone(),
-        match upstream.provider {
-            Provider::DeepSeek => Dialect::DeepSeek,
-            Provider::OpenAi => Dialect::OpenAi,
-        },
-        upstream.base_url.clone(),
-    );
-    called.api_key = secret.as_ref().map(|secret| sluice_provider::Secret::new(secret.expose()));
-    called.timeouts.connect = upstream.connect_timeout;
-    called.max_idle_connections = upstream.max_idle_connections as usize;
+    let called = called_upstream(upstream, secret.as_ref());
     let client = Client::new(called).map_err(|error| format!("failed to {error}"))?;
     let url = Url::parse(&upstream.base_url).ok();
     Ok(Arc::new(Reachable {
@@ -142,14 +209,8 @@ fn reachable(
         provider: upstream.provider.as_str(),
         server_address: url.as_ref().and_then(Url::host_str).unwrap_or_default().to_owned(),
         server_port: url.as_ref().and_then(Url::port_or_known_default).unwrap_or_default(),
+        pace: Pace::default(),
         declared: upstream.clone(),
         secret,
     }))
-}
-
-fn resolve(reference: &SecretRef, variable: &dyn Fn(&str) -> Option<String>) -> Result<Secret, String> {
-    reference.resolve(variable).map_err(|error| match std::error::Error::source(&error) {
-        Some(source) => format!("failed to {error}: {source}"),
-        None => error.to_string(),
-    })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::RngExt;
 use sluice_domain::{Decision, ErrorClass, NanoUsd, Outcome, Settlement};
 use sluice_policy::{
-    backoff::RetryPolicy,
+    backoff::RetryPolicies,
     retry::{Ending, JobStanding, Ruling, decide, is_retryable},
 };
 use sluice_provider::{CallReport, WireOutcome};
@@ -54,19 +54,29 @@ pub(crate) fn no_route(lease: &Lease) -> Settlement {
     bare(lease, Outcome::NotSent, decision, (ErrorClass::NoRoute, text))
 }
 
+/// The job is larger than a whole limit: it could never be called.
+pub(crate) fn too_large(lease: &Lease, needed: u64, limit: &str) -> Settlement {
+    let decision = Decision::Fail { is_retryable: is_retryable(ErrorClass::InvalidRequest) };
+    let text = format!(
+        "it needs at least {needed} tokens, which is more than a whole limit allows ({limit}); ask for fewer tokens, or \
+         raise the limit and replay the job"
+    );
+    bare(lease, Outcome::NotSent, decision, (ErrorClass::InvalidRequest, text))
+}
+
 /// The attempt panicked; what it had sent is not known.
-pub(crate) fn of_panic(lease: &Lease, policy: &RetryPolicy) -> Settlement {
-    let ruling = rule(lease, Ending::Crashed(ErrorClass::Internal), None, policy);
+pub(crate) fn of_panic(lease: &Lease, policies: &RetryPolicies) -> Settlement {
+    let ruling = rule(lease, Ending::Crashed(ErrorClass::Internal), None, policies);
     let error = (ErrorClass::Internal, "the attempt ended by a fault of the worker".to_owned());
     bare(lease, ruling.outcome, ruling.decision, error)
 }
 
 /// The child process of a suspect ended before it had told of its call, which may have been sent.
-pub(crate) fn of_crash(lease: &Lease, crash: Crash, policy: &RetryPolicy) -> Settlement {
+pub(crate) fn of_crash(lease: &Lease, crash: Crash, policies: &RetryPolicies) -> Settlement {
     if lease.stop.reason() == Some(StopReason::JobCancelled) {
         return Settlement { call: Some(crash.call), ..let_go(lease) };
     }
-    let ruling = rule(lease, Ending::Crashed(ErrorClass::Poison), None, policy);
+    let ruling = rule(lease, Ending::Crashed(ErrorClass::Poison), None, policies);
     let text = format!("the process that it had to itself crashed: {}", crash.how);
     let settlement = bare(lease, ruling.outcome, ruling.decision, (ErrorClass::Poison, text));
     Settlement { call: Some(crash.call), ..settlement }
@@ -81,13 +91,13 @@ pub(crate) fn no_room(lease: &Lease) -> Settlement {
 }
 
 /// Its deadline passed before the call began.
-pub(crate) fn too_late(lease: &Lease, policy: &RetryPolicy) -> Settlement {
-    let ruling = rule(lease, Ending::NotSent(ErrorClass::DeadlineExceeded), None, policy);
+pub(crate) fn too_late(lease: &Lease, policies: &RetryPolicies) -> Settlement {
+    let ruling = rule(lease, Ending::NotSent(ErrorClass::DeadlineExceeded), None, policies);
     bare(lease, ruling.outcome, ruling.decision, deadline_error())
 }
 
 /// What came of a call; `None` where nothing was sent because the worker ends, and the lease is to be given back.
-pub(crate) fn of_report(lease: &Lease, report: CallReport, policy: &RetryPolicy) -> Option<Settlement> {
+pub(crate) fn of_report(lease: &Lease, report: CallReport, policies: &RetryPolicies) -> Option<Settlement> {
     let (ending, error) = match (report.ending(), lease.stop.reason()) {
         (Ending::Succeeded, _) => (Ending::Succeeded, None),
         (_, Some(StopReason::JobCancelled)) => return Some(with_call(let_go(lease), report)),
@@ -105,7 +115,7 @@ pub(crate) fn of_report(lease: &Lease, report: CallReport, policy: &RetryPolicy)
         }
         (ending, _) => (ending, report.error()),
     };
-    let ruling = rule(lease, ending, report.retry_after(), policy);
+    let ruling = rule(lease, ending, report.retry_after(), policies);
     if ruling.is_retry_after_capped {
         tracing::error!(
             job.id = %lease.job.job_id, upstream = %report.upstream.upstream,
@@ -146,9 +156,9 @@ fn with_call(settlement: Settlement, report: CallReport) -> Settlement {
     }
 }
 
-fn rule(lease: &Lease, ending: Ending, retry_after: Option<Duration>, policy: &RetryPolicy) -> Ruling {
+fn rule(lease: &Lease, ending: Ending, retry_after: Option<Duration>, policies: &RetryPolicies) -> Ruling {
     let standing = JobStanding::of(&lease.job, lease.age());
-    decide(ending, retry_after, &standing, policy, &mut rand::rng())
+    decide(ending, retry_after, &standing, policies, &mut rand::rng())
 }
 
 fn deadline_error() -> (ErrorClass, String) {

@@ -74,8 +74,17 @@ impl Slots {
     /// Takes the leases that have waited for too long, to give them back.
     pub(crate) fn take_overdue(&self) -> Vec<Lease> {
         let mut state = self.lock();
-        let overdue = state.waiting.iter().take_while(|lease| lease.age() > MAX_WAIT).count();
-        state.waiting.drain(..overdue).collect()
+        let is_overdue = |lease: &Lease| lease.age() > MAX_WAIT || lease.wastes_allowance();
+        // Those with an allowance are young, and may stand behind others.
+        let (overdue, waiting) = std::mem::take(&mut state.waiting).into_iter().partition(is_overdue);
+        state.waiting = waiting;
+        Vec::from(overdue)
+    }
+
+    /// Slots for which no lease waits.
+    pub(crate) fn free(&self) -> usize {
+        let state = self.lock();
+        self.concurrency.saturating_sub(state.busy + state.waiting.len())
     }
 
     /// A call has ended. The lease loop is woken only where that makes more leases wanted: with many short calls, a

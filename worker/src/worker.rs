@@ -10,26 +10,31 @@ use std::{
 
 use arc_swap::ArcSwap;
 use sluice_config::Configuration;
-use sluice_store::{Doorbell, Ringer, Store};
+use sluice_store::{BreakerTold, Doorbell, Ringer, Store};
 use tokio::{
     runtime::Handle,
     sync::{mpsc, watch},
 };
 
 use crate::{
-    ConfigurationSource, WorkerError, WorkerHandle, WorkerOptions, beat,
+    ConfigurationSource, WorkerError, WorkerHandle, WorkerOptions, beat, breaker_keeper,
+    breakers::Breakers,
     called::Called,
+    cooldowns::Cooldowns,
     core::{Core, Phase, Signals},
     drain, hand_back, health,
     incarnation::{Identity, Incarnation, bounded},
+    lane_limits::Rooms,
     lease::HeldLeases,
     lease_loop::{self, Work},
     listener,
     pauses::Pauses,
+    retry_budget::RetryBudgets,
     routing::Routing,
     settle::{self, Settler},
     slots::Slots,
     spool::Spool,
+    streams::Streams,
     suspect::Suspects,
     watchdog,
 };
@@ -60,6 +65,7 @@ impl Worker {
         };
         let routing = load_routing(&store, &work, &Arc::default()).await?;
         let pauses = load_pauses(&store).await?;
+        let breakers = load_breakers(&store, &routing).await?;
         let metrics = options.metrics.worker();
         let failed = |source| WorkerError::Store { doing: "read which database this is", source };
         let database = bounded(store.database_id()).await.map_err(failed)?;
@@ -84,12 +90,17 @@ impl Worker {
             held: HeldLeases::default(),
             called: Called::default(),
             slots: Slots::new(options.concurrency),
+            streams: Streams::start(store.clone()),
             suspects,
             pauses,
+            breakers,
+            retry_budgets: RetryBudgets::new(),
             newest_configuration: AtomicI64::new(routing.version),
             routing: ArcSwap::from_pointee(routing),
             wants_secrets: AtomicBool::new(false),
             blocked: std::sync::Mutex::default(),
+            rooms: Rooms::default(),
+            cooldowns: Cooldowns::new(options.concurrency),
             signals: Arc::new(Signals::default()),
             phase: watch::Sender::new(Phase::Working),
             failure: OnceLock::new(),
@@ -109,6 +120,7 @@ impl Worker {
         }
         tokio::spawn(hand_back::run(Arc::clone(&core), returned));
         tokio::spawn(listener::run(Arc::clone(&core)));
+        tokio::spawn(breaker_keeper::run(Arc::clone(&core)));
         if let Some(listener) = listener {
             tokio::spawn(health::serve(Arc::clone(&core), options.metrics, listener));
         }
@@ -124,6 +136,22 @@ async fn load_pauses(store: &Store) -> Result<Pauses, WorkerError> {
     let pauses = Pauses::default();
     pauses.told(listed.into_iter().map(|pause| (pause.kind, pause.name)).collect(), Duration::ZERO);
     Ok(pauses)
+}
+
+/// Which breakers are open now.
+async fn load_breakers(store: &Store, routing: &Routing) -> Result<Arc<Breakers>, WorkerError> {
+    let failed = |source| WorkerError::Store { doing: "read which upstreams fail", source };
+    let listed = bounded(store.breakers_open()).await.map_err(failed)?;
+    let breakers = Breakers::new();
+    breakers.set_policy(routing.breaker());
+    let told = listed.into_iter().map(|open| BreakerTold {
+        upstream: open.upstream,
+        // The database says whether it is time.
+        trial_in: Duration::ZERO,
+        failed_trials: open.failed_trials,
+    });
+    breakers.told(told.collect(), Duration::ZERO);
+    Ok(breakers)
 }
 
 async fn live(core: Arc<Core>, work: Work) {

@@ -10,7 +10,7 @@ import uvloop
 from openai import AsyncOpenAI, DefaultAioHttpClient, DefaultAsyncHttpxClient
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-from protocol import report, run, unsupported
+from protocol import report, run, without_queue
 
 # What the simulator serves.
 MODEL = "gpt-sim"
@@ -18,10 +18,6 @@ MODEL = "gpt-sim"
 CONTENT = "x" * 230
 # README of the SDK, "With aiohttp": "for improved concurrency performance".
 TRANSPORTS = {"httpx": DefaultAsyncHttpxClient, "aiohttp": DefaultAioHttpClient}
-
-
-async def setup(_) -> None:
-    """Nothing is stored."""
 
 
 async def calls(options) -> None:
@@ -54,15 +50,4 @@ async def calls(options) -> None:
 
 if __name__ == "__main__":
     uvloop.install()
-    no_queue = unsupported("it has no queue")
-    run(
-        {
-            "setup": setup,
-            "fill": no_queue,
-            "enqueue-bulk": no_queue,
-            "enqueue-single": no_queue,
-            "drain": no_queue,
-            "start-latency": no_queue,
-            "calls": calls,
-        }
-    )
+    run(without_queue(calls=calls))

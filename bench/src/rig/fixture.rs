@@ -15,6 +15,11 @@ const CHUNK: u64 = 250_000;
 /// UUIDv7 of this moment, and a thousand jobs share a key. Keys begin now and go on from there, since none may lie in the
 /// past, and the last one is waited for. Then statistics are gathered.
 pub async fn fill(database: &Database, jobs: u64) -> Result<()> {
+    fill_lanes(database, jobs, 1).await
+}
+
+/// As [`fill`], in turn for each of so many lanes, each of which has a queue of its own.
+pub async fn fill_lanes(database: &Database, jobs: u64, lanes: u32) -> Result<()> {
     let mut connection = database.connect().await?;
     let mut left = jobs;
     let mut last_key = Instant::now();
@@ -25,6 +30,7 @@ pub async fn fill(database: &Database, jobs: u64) -> Result<()> {
             .bind(count as i64)
             .bind(payload::MODEL)
             .bind(payload::body())
+            .bind(i64::from(lanes))
             .execute(&mut connection)
             .await?;
         ensure!(stored.rows_affected() == count, "the fixture stored {} rows", stored.rows_affected());
@@ -44,16 +50,16 @@ const FILL: &str = "
     ), input AS MATERIALIZED (
         SELECT (lpad(to_hex(floor(extract(epoch FROM c.now) * 1000)::bigint - ($1 - 1) / 4096 + i / 4096), 12, '0')
                 || '7' || lpad(to_hex(i % 4096), 3, '0') || substr(gen_random_uuid()::text, 20))::uuid AS id,
-               c.now + (i / 1000) * interval '10 ms' AS key
+               c.now + (i / 1000) * interval '10 ms' AS key,
+               CASE WHEN $4 = 1 THEN 'default' ELSE 'q' || i % $4 END AS queue
         FROM clock c, generate_series(0, $1 - 1) AS i
     ), stored AS (
         INSERT INTO sluice.jobs (id, tenant, queue, model, path, lane_id, priority, created_at, hold_on_unknown, tags,
                                  body)
-        SELECT id, 'default', 'default', $2, NULL, sluice.lane_id('default', 'default', $2), 3, key,
-               false, '{}', $3
+        SELECT id, 'default', queue, $2, NULL, sluice.lane_id('default', queue, $2), 3, key, false, '{}', $3
         FROM input
     )
     INSERT INTO sluice.ready (lane_id, priority, line, key, job_id, generation, lease_no, tries, crashes, refusals,
                               hold_on_unknown)
-    SELECT sluice.lane_id('default', 'default', $2), 3, 1, key, id, 1, 0, 0, 0, 0, false
+    SELECT sluice.lane_id('default', queue, $2), 3, 1, key, id, 1, 0, 0, 0, 0, false
     FROM input";

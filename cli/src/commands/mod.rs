@@ -5,6 +5,7 @@ pub mod cancel;
 pub mod doctor;
 pub mod explain;
 pub mod get;
+pub mod keys;
 pub mod list;
 pub mod migrate;
 pub mod pause;
@@ -84,6 +85,7 @@ pub async fn dispatch(command: Command, context: &Context<'_>) -> Result<Exit, C
         Command::Pause(args) => pause::pause(args, context).await,
         Command::Resume(args) => pause::resume(args, context).await,
         Command::Upstreams(args) => upstreams::run(args, context).await,
+        Command::Keys(args) => keys::run(args, context).await,
         Command::Sim(args) => sim::run(args, context).await,
         Command::Doctor(args) => doctor::run(args, context).await,
     }

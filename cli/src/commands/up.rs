@@ -194,8 +194,9 @@ impl Roles {
         let mut worker = WorkerOptions::new(store, source, metrics);
         args.worker.fill(&mut worker, database, &context.global);
         "up".clone_into(&mut worker.name);
+        let batch_bell = server.batch_bell.clone();
         let servers = Servers::start(server, listen.grpc_listen).await?;
-        let maintenance = roles::start_maintenance(database, context);
+        let maintenance = roles::start_maintenance(database, context, batch_bell);
         Ok(Self { servers, maintenance, worker: Worker::start(worker).await? })
     }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use sluice_config::{Configuration, Upstream};
-use sluice_store::{Pause, PausedKind};
+use sluice_store::{OpenBreaker, Pause, PausedKind};
 
 use crate::{
     args::OutputFormat,
@@ -29,11 +29,12 @@ pub async fn run(_args: UpstreamsArgs, context: &Context<'_>) -> Result<Exit, Cl
                 configuration_file::current(store).await?.map(|(_, configuration)| configuration);
             let configuration = configuration.unwrap_or_default();
             let pauses = store.pauses().await?;
+            let breakers = store.breakers_open().await?;
             match context.global.output {
                 OutputFormat::Json => {
                     let upstreams = configuration.upstreams.iter();
                     stdout::list_of(
-                        upstreams.map(|upstream| upstream_json(upstream, &configuration, &pauses)),
+                        upstreams.map(|upstream| upstream_json(upstream, &configuration, &pauses, &breakers)),
                     )?;
                 }
                 OutputFormat::Table if configuration.upstreams.is_empty() => {
@@ -41,16 +42,19 @@ pub async fn run(_args: UpstreamsArgs, context: &Context<'_>) -> Result<Exit, Cl
                         "There is no upstream; apply a configuration with `sluice apply -f sluice.yaml`.",
                     )?;
                 }
-                OutputFormat::Table => stdout::line(&upstream_table(&configuration, &pauses).text())?,
+                OutputFormat::Table => {
+                    stdout::line(&upstream_table(&configuration, &pauses, &breakers).text())?;
+                }
             }
             Ok(Exit::Done)
         })
         .await
 }
 
-fn upstream_table(configuration: &Configuration, pauses: &[Pause]) -> Table {
-    let mut table =
-        Table::new(&["UPSTREAM", "PROVIDER", "BASE URL", "ACCOUNT", "PRIORITY", "MODELS", "PAUSED"]);
+fn upstream_table(configuration: &Configuration, pauses: &[Pause], breakers: &[OpenBreaker]) -> Table {
+    let mut table = Table::new(&[
+        "UPSTREAM", "PROVIDER", "BASE URL", "ACCOUNT", "PRIORITY", "MODELS", "BREAKER", "PAUSED",
+    ]);
     for upstream in &configuration.upstreams {
         let models = models_of(upstream, configuration);
         let standstill = pause_of(upstream, pauses).map(|pause| {
@@ -64,6 +68,7 @@ fn upstream_table(configuration: &Configuration, pauses: &[Pause]) -> Table {
             upstream.account.clone(),
             upstream.priority.to_string(),
             models.map_or_else(|| "all".to_owned(), |models| models.join(", ")),
+            breaker_said(breaker_of(upstream, breakers)),
             standstill.unwrap_or_default(),
         ]);
     }
@@ -71,7 +76,13 @@ fn upstream_table(configuration: &Configuration, pauses: &[Pause]) -> Table {
 }
 
 /// As over REST, with how it is authorised and the models that go there (`null`: all).
-fn upstream_json(upstream: &Upstream, configuration: &Configuration, pauses: &[Pause]) -> Value {
+fn upstream_json(
+    upstream: &Upstream,
+    configuration: &Configuration,
+    pauses: &[Pause],
+    breakers: &[OpenBreaker],
+) -> Value {
+    let open = breaker_of(upstream, breakers);
     let pause = pause_of(upstream, pauses);
     json!({
         "name": upstream.name, "object": "upstream", "provider": upstream.provider.as_str(),
@@ -80,14 +91,30 @@ fn upstream_json(upstream: &Upstream, configuration: &Configuration, pauses: &[P
         "paused": pause.map(|pause| json!({
             "kind": pause.kind.as_str(), "since": times::rfc3339(pause.paused_at), "reason": pause.reason,
         })),
+        "breaker": {
+            "state": open.map_or("closed", OpenBreaker::state),
+            "since": open.map(|open| times::rfc3339(open.opened_at)),
+            "reason": open.map(|open| open.reason.as_str()),
+            "trial_at": open.map(|open| times::rfc3339(open.trial_at)),
+            "failed_trials": open.map_or(0, |open| open.failed_trials),
+        },
     })
+}
+
+fn breaker_of<'a>(upstream: &Upstream, breakers: &'a [OpenBreaker]) -> Option<&'a OpenBreaker> {
+    breakers.iter().find(|open| open.upstream == upstream.name.as_str())
+}
+
+fn breaker_said(open: Option<&OpenBreaker>) -> String {
+    let Some(open) = open else { return "closed".to_owned() };
+    let state = open.state().replace('_', " ");
+    format!("{state} since {} ({})", times::shown(open.opened_at), open.reason)
 }
 
 /// The models whose routes lead there; `None`: all.
 fn models_of(upstream: &Upstream, configuration: &Configuration) -> Option<Vec<String>> {
     if configuration.routes.is_empty() {
-        return Some(Vec::new())
-            .filter(|_| configuration.route("").is_none_or(|(first, _)| first.name != upstream.name));
+        return None;
     }
     let routes = configuration.routes.iter();
     let leading = routes.filter(|route| route.targets.iter().any(|target| target.upstream == upstream.name));

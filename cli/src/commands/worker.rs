@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use sluice_scheduler::BatchBell;
 use sluice_worker::{ConfigurationSource, WorkMode, Worker, WorkerOptions};
 
 use crate::{
@@ -66,7 +67,8 @@ async fn work(
     options.metrics_listen = args.metrics_listen;
     options.mode = if args.until_idle { WorkMode::UntilIdle } else { WorkMode::Forever };
     // A private database may have no scheduler that looks after it.
-    let maintenance = database.is_private().then(|| roles::start_maintenance(database, context));
+    let maintenance =
+        database.is_private().then(|| roles::start_maintenance(database, context, BatchBell::default()));
     let worker = Worker::start(options).await?;
     roles::work_until_stopped(&worker, &mut stop).await;
     if let Some(maintenance) = maintenance {

@@ -1,6 +1,6 @@
 //! Where a run's calls go: the configuration, DeepSeek by its key, or the simulator.
 
-use sluice_config::{Auth, Configuration};
+use sluice_config::Configuration;
 use sluice_store::PausedKind;
 
 use super::simulator::SimulatorThread;
@@ -123,8 +123,7 @@ fn check_secrets(configuration: &Configuration) -> Result<(), CliError> {
 }
 
 fn secret_problem(upstream: &sluice_config::Upstream) -> Option<String> {
-    let Auth::Bearer { api_key } = &upstream.auth else { return None };
-    let error = api_key.resolve(|name| std::env::var(name).ok()).err()?;
+    let error = upstream.auth.resolve(|name| std::env::var(name).ok()).err()?;
     Some(format!("upstream {} has no key: {}", upstream.name, causes(&error)))
 }
 

@@ -139,7 +139,7 @@ impl Watch {
     }
 
     /// What stands in the way, where nothing moves and nothing will by itself. A pause that a person made is waited
-    /// for.
+    /// for, and so is an upstream that fails.
     async fn standstill(
         &mut self,
         worker: &WorkerHandle,
@@ -159,15 +159,16 @@ impl Watch {
                 .iter()
                 .any(|pause| pause.kind == kind && pause.name == name && pause.reason == PAUSED_BY_OPERATOR)
         };
-        let waits_for_person = blocked.iter().any(|blocked| match &blocked.by {
+        let goes_on_later = blocked.iter().any(|blocked| match &blocked.by {
             BlockedBy::UpstreamPaused(name) => is_by_person(PausedKind::Upstream, name),
             BlockedBy::AccountPaused(name) => is_by_person(PausedKind::Account, name),
+            BlockedBy::UpstreamFailing(_) => true,
             BlockedBy::UpstreamUnusable { .. } | BlockedBy::NotConfigured => false,
         });
         let mut reasons: Vec<_> = blocked.iter().map(|blocked| self.reason(blocked, database)).collect();
         reasons.dedup();
         let reason = reasons.join("; ");
-        if !waits_for_person {
+        if !goes_on_later {
             return Ok(Some(reason));
         }
         if !std::mem::replace(&mut self.said_blocked, true) {
@@ -181,6 +182,9 @@ impl Watch {
         let (what, flag, name) = match &blocked.by {
             BlockedBy::UpstreamPaused(name) => ("upstream", "--upstream", name),
             BlockedBy::AccountPaused(name) => ("account", "--account", name),
+            BlockedBy::UpstreamFailing(upstream) => {
+                return format!("upstream {upstream} fails; it is called again when it works again");
+            }
             BlockedBy::UpstreamUnusable { upstream, reason } => {
                 return format!("upstream {upstream} can't be called: {reason}; see to it");
             }

@@ -5,6 +5,7 @@
 
 mod configuration;
 mod doctor;
+mod keys;
 mod life;
 mod program;
 mod suspects;

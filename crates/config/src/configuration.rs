@@ -2,11 +2,11 @@
 
 use serde::Serialize;
 use serde_saphyr::Location;
-use sluice_domain::UpstreamName;
-use sluice_policy::backoff::RetryPolicy;
+use sluice_domain::{DeclaredLimit, LimitKind, LimitSubject, ModelName, QueueName, TenantName, UpstreamName};
+use sluice_policy::backoff::{RetryPolicies, RetryPolicy};
 
 use crate::{
-    Auth, Breaker, ConfigErrors, Limit, Provider, Queue, Route, SecretRef, Upstream,
+    Access, Auth, Breaker, ConfigErrors, Limit, Provider, Queue, Route, SecretRef, Target, Upstream,
     check::{self, Item},
     problem::Problems,
     section::{Field, Section},
@@ -31,10 +31,13 @@ pub struct Configuration {
     pub queues: Vec<Queue>,
     /// When calls to a failing upstream are stopped.
     pub breaker: Breaker,
+    /// Who may come in beside those with API keys.
+    #[serde(skip_serializing_if = "Access::is_empty")]
+    pub access: Access,
 }
 
 impl Configuration {
-    /// Reads and checks `sluice.yaml`, whether or not all of it has an effect yet ([`Self::in_effect_errors`]).
+    /// Reads and checks `sluice.yaml`.
     pub fn parse(text: &str) -> Result<Self, ConfigErrors> {
         let tree = tree::read(text)?;
         let mut problems = Problems::default();
@@ -48,15 +51,8 @@ impl Configuration {
         problems.or(configuration)
     }
 
-    /// [`Self::parse`], refusing also what has no effect yet: a setting is never ignored silently.
-    pub fn parse_in_effect(text: &str) -> Result<Self, ConfigErrors> {
-        let configuration = Self::parse(text)?;
-        let problems = configuration.in_effect_errors();
-        if problems.is_empty() { Ok(configuration) } else { Err(ConfigErrors(problems)) }
-    }
-
     fn read(root: &Field<'_>, problems: &mut Problems) -> Self {
-        let known = ["upstreams", "routes", "limits", "queues", "breaker"];
+        let known = ["upstreams", "routes", "limits", "queues", "breaker", "access"];
         let Some(section) = Section::of(root, &known, problems) else { return Self::default() };
         let upstreams = read_list(&section, "upstreams", Upstream::read, problems);
         let routes = read_list(&section, "routes", Route::read, problems);
@@ -76,6 +72,7 @@ impl Configuration {
             limits: values(limits),
             queues: values(queues),
             breaker: section.get("breaker").map(|f| Breaker::read(&f, problems)).unwrap_or_default(),
+            access: section.get("access").map(|f| Access::read(&f, problems)).unwrap_or_default(),
         };
         check::references(&configuration, &route_places, &limit_places, problems);
         configuration
@@ -98,27 +95,68 @@ impl Configuration {
         Self { upstreams: vec![Upstream::new(name, provider, base_url, auth)], ..Self::default() }
     }
 
-    /// The upstream for jobs that ask for `model`, and the model's name there. Where no routes are declared, any
-    /// model goes under its own name to the upstream with the lowest priority number, the first among equals. Where
-    /// some are, a model without one goes nowhere (`no_route`).
+    /// Where jobs that ask for `model` can be called: upstreams and the model's name there, by the upstreams' priority
+    /// numbers, and by the order of the file among equals. Where no routes are declared, any model can go under its own
+    /// name to any upstream. Where some are, a model without one goes nowhere (`no_route`), and the list is empty.
+    pub fn targets<'a>(&'a self, model: &'a str) -> Vec<(&'a Upstream, &'a str)> {
+        let mut targets: Vec<_> = if self.routes.is_empty() {
+            self.upstreams.iter().map(|upstream| (upstream, model)).collect()
+        } else {
+            let route = self.routes.iter().find(|route| route.model.as_str() == model);
+            let declared = route.map(|route| route.targets.as_slice()).unwrap_or_default();
+            let named = |target: &'a Target| {
+                let upstream = self.upstreams.iter().find(|upstream| upstream.name == target.upstream)?;
+                Some((upstream, target.model.as_ref().map_or(model, |name| name.as_str())))
+            };
+            declared.iter().filter_map(named).collect()
+        };
+        targets.sort_by_key(|(upstream, _)| upstream.priority);
+        targets
+    }
+
+    /// The first of [`Self::targets`].
     pub fn route<'a>(&'a self, model: &'a str) -> Option<(&'a Upstream, &'a str)> {
-        if self.routes.is_empty() {
-            return self
-                .upstreams
-                .iter()
-                .min_by_key(|upstream| upstream.priority)
-                .map(|upstream| (upstream, model));
-        }
-        let route = self.routes.iter().find(|route| route.model.as_str() == model)?;
-        let target = route.targets.first()?;
-        let upstream = self.upstreams.iter().find(|upstream| upstream.name == target.upstream)?;
-        Some((upstream, target.model.as_ref().map_or(model, |name| name.as_str())))
+        self.targets(model).into_iter().next()
     }
 
     /// How jobs of `queue` are retried: as the queue says, else as `default` says, else as everywhere.
-    pub fn retry_policy(&self, queue: &str) -> RetryPolicy {
-        let of = |name: &str| self.queues.iter().find(|q| q.name.as_str() == name).and_then(|q| q.retry);
+    pub fn retry_policies(&self, queue: &str) -> RetryPolicies {
+        let of = |name: &str| self.queues.iter().find(|q| q.name.as_str() == name)?.retry.clone();
         of(queue).or_else(|| of("default")).unwrap_or_default()
+    }
+
+    /// How failures of jobs of `queue` are retried that are not named by their class.
+    pub fn retry_policy(&self, queue: &str) -> RetryPolicy {
+        self.retry_policies(queue).usual
+    }
+
+    /// The share of `queue` among the queues of a tenant; 1 where nothing is said of it.
+    pub fn queue_weight(&self, queue: &str) -> u16 {
+        self.queues.iter().find(|known| known.name.as_str() == queue).map_or(1, |known| known.weight)
+    }
+
+    /// All limits that it declares; those of queues for the tenant `default`, and alike for any other.
+    pub fn declared_limits(&self) -> Vec<DeclaredLimit> {
+        let of_accounts = self.limits.iter().flat_map(Limit::declared);
+        let tenant = TenantName::default_tenant();
+        let of_queues = self.queues.iter().filter_map(|queue| queue_limit(queue, &tenant));
+        of_accounts.chain(of_queues).collect()
+    }
+
+    /// The limits of which each job of a tenant's queue takes that is called as `model` at an upstream of `account`.
+    pub fn limits_of(
+        &self,
+        tenant: &TenantName,
+        queue: &QueueName,
+        account: &str,
+        model: &ModelName,
+    ) -> Vec<DeclaredLimit> {
+        let is_meant = |limit: &&Limit| {
+            limit.account == account && limit.model.as_ref().is_none_or(|limited| limited == model)
+        };
+        let of_account = self.limits.iter().filter(is_meant).flat_map(Limit::declared);
+        let of_queue = self.queues.iter().filter(|declared| declared.name == *queue);
+        of_account.chain(of_queue.filter_map(|declared| queue_limit(declared, tenant))).collect()
     }
 
     /// The configuration as YAML that [`Self::parse`] reads back, with all defaults written out.
@@ -126,6 +164,12 @@ impl Configuration {
         // The types hold text, numbers, lists and maps with text keys, all of which YAML can write.
         serde_saphyr::to_string(self).expect("a configuration is writable as YAML")
     }
+}
+
+fn queue_limit(queue: &Queue, tenant: &TenantName) -> Option<DeclaredLimit> {
+    let subject = LimitSubject::Queue { tenant: tenant.clone(), queue: queue.name.clone() };
+    let cap = u64::from(queue.max_running?);
+    Some(DeclaredLimit { subject, kind: LimitKind::Concurrency, window_s: 0, cap })
 }
 
 fn read_list<T>(

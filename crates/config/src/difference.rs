@@ -69,8 +69,18 @@ fn by_name(configuration: &Configuration) -> Value {
         ("limits", named(limits.collect())),
         ("queues", named(queues)),
         ("breaker", tree(&configuration.breaker, "")),
+        ("access", access(configuration)),
     ];
     Value::Object(sections.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+}
+
+/// Who may come in, by their names.
+fn access(configuration: &Configuration) -> Value {
+    let access = &configuration.access;
+    let jwt = access.jwt.iter().map(|issuer| (issuer.issuer.clone(), tree(issuer, "issuer"))).collect();
+    let signed = access.signed.iter().map(|signer| (signer.id.clone(), tree(signer, "id"))).collect();
+    let kinds = [("jwt", Value::Object(jwt)), ("signed", Value::Object(signed))];
+    Value::Object(kinds.into_iter().map(|(kind, items)| (kind.to_owned(), items)).collect())
 }
 
 /// A part as a tree, without the key that it is found by.

@@ -5,22 +5,24 @@
 //!
 //! Not here: files, environment and database (whoever calls reads them), and what a retry or a limit does (`policy`).
 
+mod access;
 mod auth;
 mod check;
 mod configuration;
 mod difference;
 mod duration;
-mod in_effect;
 mod limit;
 mod problem;
 mod queue;
 mod route;
 mod secret;
 mod section;
+mod timeouts;
 mod tree;
 mod upstream;
 
-pub use auth::{Auth, JwtAlgorithm};
+pub use access::{Access, RequestSigner, TokenAlgorithm, TokenIssuer};
+pub use auth::{Auth, ClientAuth, JwtAlgorithm, JwtSigning};
 pub use configuration::Configuration;
 pub use difference::{Change, ChangeKind, difference};
 pub use limit::{Limit, Window};
@@ -28,7 +30,8 @@ pub use problem::{ConfigErrors, Problem};
 pub use queue::{Breaker, Queue};
 pub use route::{Route, Target};
 pub use secret::{Secret, SecretError, SecretRef};
-pub use upstream::{Provider, Upstream};
+pub use timeouts::Timeouts;
+pub use upstream::{Provider, Streaming, Upstream};
 
 #[cfg(test)]
 mod tests;

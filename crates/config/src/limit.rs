@@ -1,7 +1,7 @@
 //! Limits of an account, as its provider states them.
 
 use serde::Serialize;
-use sluice_domain::ModelName;
+use sluice_domain::{DeclaredLimit, LimitKind, LimitSubject, ModelName};
 
 use crate::{
     problem::Problems,
@@ -73,6 +73,28 @@ impl Limit {
             );
         }
         Some(Self { account: account?, model, concurrency, windows })
+    }
+}
+
+impl Limit {
+    /// What it declares, limit by limit.
+    pub fn declared(&self) -> impl Iterator<Item = DeclaredLimit> + '_ {
+        let subject = LimitSubject::Account { account: self.account.clone(), model: self.model.clone() };
+        let concurrency = self.concurrency.map(|cap| (LimitKind::Concurrency, 0, cap));
+        let windows = self.windows.iter().map(|window| (window.kind(), window.length_s, window.at_most));
+        concurrency.into_iter().chain(windows).map(move |(kind, window_s, cap)| DeclaredLimit {
+            subject: subject.clone(),
+            kind,
+            window_s,
+            cap,
+        })
+    }
+}
+
+impl Window {
+    /// What it counts.
+    pub fn kind(&self) -> LimitKind {
+        if self.key.starts_with("tokens") { LimitKind::Tokens } else { LimitKind::Requests }
     }
 }
 

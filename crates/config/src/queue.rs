@@ -1,10 +1,13 @@
 //! Queues with their retry policies, and the circuit breaker.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use serde::{Serialize, Serializer, ser::SerializeStruct};
-use sluice_domain::{MAX_MAX_ATTEMPTS, QueueName};
-use sluice_policy::backoff::{RetryPolicy, RetryStrategy};
+use serde::{Serialize, Serializer};
+use sluice_domain::{ErrorClass, MAX_MAX_ATTEMPTS, QueueName};
+use sluice_policy::{
+    backoff::{RetryPolicies, RetryPolicy, RetryStrategy},
+    breaker::BreakerPolicy,
+};
 
 use crate::{
     duration,
@@ -32,7 +35,7 @@ pub struct Queue {
     pub weight: u16,
     /// How its jobs are retried; `None` leaves it to the queue `default`.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "retry_as_written")]
-    pub retry: Option<RetryPolicy>,
+    pub retry: Option<RetryPolicies>,
 }
 
 impl Queue {
@@ -48,11 +51,28 @@ impl Queue {
     }
 }
 
-/// What a policy does not say is as in [`RetryPolicy::default`].
-fn read_retry(field: &Field<'_>, problems: &mut Problems) -> Option<RetryPolicy> {
-    let known = ["max_attempts", "strategy", "base_delay", "min_delay", "max_delay"];
+const POLICY_KEYS: [&str; 5] = ["max_attempts", "strategy", "base_delay", "min_delay", "max_delay"];
+
+/// What the policy of a queue does not say is as in [`RetryPolicy::default`]; what that of a class does not say is as its
+/// queue says.
+fn read_retry(field: &Field<'_>, problems: &mut Problems) -> Option<RetryPolicies> {
+    let known = [&POLICY_KEYS[..], &["by_class"]].concat();
     let section = Section::of(field, &known, problems)?;
-    let mut policy = RetryPolicy::default();
+    let usual = read_policy(&section, RetryPolicy::default(), problems);
+    let mut by_class = BTreeMap::new();
+    if let Some(field) = section.get("by_class") {
+        let classes: Vec<_> = ErrorClass::ALL.iter().map(|class| class.as_str()).collect();
+        for (name, field) in Section::of(&field, &classes, problems)?.fields() {
+            let policy = Section::of(&field, &POLICY_KEYS, problems);
+            if let (Ok(class), Some(section)) = (name.parse::<ErrorClass>(), policy) {
+                by_class.insert(class, read_policy(&section, usual, problems));
+            }
+        }
+    }
+    Some(RetryPolicies { usual, by_class })
+}
+
+fn read_policy(section: &Section<'_>, mut policy: RetryPolicy, problems: &mut Problems) -> RetryPolicy {
     let tries = 1..=u64::from(MAX_MAX_ATTEMPTS);
     if let Some(count) = section.get("max_attempts").and_then(|f| f.integer(tries, problems)) {
         policy.max_attempts = count as u16;
@@ -73,19 +93,44 @@ fn read_retry(field: &Field<'_>, problems: &mut Problems) -> Option<RetryPolicy>
             section.problem(format!("{key} ({value}) is above max_delay ({cap})"), problems);
         }
     }
-    Some(policy)
+    policy
 }
 
 #[expect(clippy::ref_option, reason = "this is how serde calls it")]
-fn retry_as_written<S: Serializer>(policy: &Option<RetryPolicy>, serializer: S) -> Result<S::Ok, S::Error> {
-    let Some(policy) = policy else { return serializer.serialize_none() };
-    let mut retry = serializer.serialize_struct("retry", 5)?;
-    retry.serialize_field("max_attempts", &policy.max_attempts)?;
-    retry.serialize_field("strategy", &policy.strategy)?;
-    retry.serialize_field("base_delay", &duration::render(policy.base_delay))?;
-    retry.serialize_field("min_delay", &duration::render(policy.min_delay))?;
-    retry.serialize_field("max_delay", &duration::render(policy.max_delay))?;
-    retry.end()
+fn retry_as_written<S: Serializer>(
+    policies: &Option<RetryPolicies>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let Some(policies) = policies else { return serializer.serialize_none() };
+    let by_class: BTreeMap<_, _> = policies
+        .by_class
+        .iter()
+        .map(|(class, policy)| (class.as_str(), PolicyAsWritten::of(policy, None)))
+        .collect();
+    let by_class = Some(by_class).filter(|classes| !classes.is_empty());
+    PolicyAsWritten::of(&policies.usual, by_class).serialize(serializer)
+}
+
+/// A policy in the words of the file.
+#[derive(Serialize)]
+struct PolicyAsWritten {
+    max_attempts: u16,
+    strategy: RetryStrategy,
+    #[serde(serialize_with = "duration::serialize")]
+    base_delay: Duration,
+    #[serde(serialize_with = "duration::serialize")]
+    min_delay: Duration,
+    #[serde(serialize_with = "duration::serialize")]
+    max_delay: Duration,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by_class: Option<BTreeMap<&'static str, PolicyAsWritten>>,
+}
+
+impl PolicyAsWritten {
+    fn of(policy: &RetryPolicy, by_class: Option<BTreeMap<&'static str, Self>>) -> Self {
+        let RetryPolicy { max_attempts, strategy, base_delay, min_delay, max_delay } = *policy;
+        Self { max_attempts, strategy, base_delay, min_delay, max_delay, by_class }
+    }
 }
 
 /// When calls to an upstream are stopped because it fails.
@@ -100,7 +145,15 @@ pub struct Breaker {
 
 impl Default for Breaker {
     fn default() -> Self {
-        Self { failure_threshold: 5, reset_timeout: Duration::from_mins(1) }
+        let BreakerPolicy { failure_threshold, reset_timeout } = BreakerPolicy::default();
+        Self { failure_threshold, reset_timeout }
+    }
+}
+
+impl From<Breaker> for BreakerPolicy {
+    fn from(declared: Breaker) -> Self {
+        let Breaker { failure_threshold, reset_timeout } = declared;
+        Self { failure_threshold, reset_timeout }
     }
 }
 

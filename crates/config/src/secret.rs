@@ -37,7 +37,7 @@ pub enum SecretError {
         #[source]
         source: io::Error,
     },
-    /// It is empty, or holds what no HTTP header can carry.
+    /// It is empty, or holds what can stand in no header or key.
     #[error("the secret at {0} is empty or holds control characters")]
     Unusable(SecretRef),
 }
@@ -72,6 +72,27 @@ impl SecretRef {
 
     /// Gets the secret: from `variable`, or from the file. White space around it is cut off.
     pub fn resolve(&self, variable: impl Fn(&str) -> Option<String>) -> Result<Secret, SecretError> {
+        self.resolve_without(variable, char::is_control)
+    }
+
+    /// [`Self::resolve`] for a key in PEM, which has several lines.
+    pub(crate) fn resolve_lines(
+        &self,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Secret, SecretError> {
+        self.resolve_without(variable, |c| c.is_control() && !matches!(c, '\n' | '\r'))
+    }
+
+    /// Gets a secret that is a whole document, such as a set of keys: it may have several lines.
+    pub fn resolve_document(&self, variable: impl Fn(&str) -> Option<String>) -> Result<Secret, SecretError> {
+        self.resolve_without(variable, |_| false)
+    }
+
+    fn resolve_without(
+        &self,
+        variable: impl Fn(&str) -> Option<String>,
+        is_refused: impl Fn(char) -> bool,
+    ) -> Result<Secret, SecretError> {
         let text = match self {
             Self::Environment(name) => variable(name)
                 .filter(|value| !value.trim().is_empty())
@@ -81,7 +102,7 @@ impl SecretRef {
             }
         };
         let text = text.trim();
-        if text.is_empty() || text.chars().any(char::is_control) {
+        if text.is_empty() || text.chars().any(is_refused) {
             return Err(SecretError::Unusable(self.clone()));
         }
         Ok(Secret(text.to_owned()))

@@ -3,7 +3,7 @@
 mod accepted;
 mod differences;
 mod hostile;
-mod in_effect;
+mod limits;
 mod refused;
 mod secrets;
 

@@ -11,9 +11,10 @@ use crate::{
     duration,
     problem::Problems,
     section::{Field, Section},
+    timeouts::Timeouts,
 };
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 12] = [
     "name",
     "provider",
     "base_url",
@@ -23,7 +24,9 @@ const KEYS: [&str; 10] = [
     "priority",
     "weight",
     "connect_timeout",
+    "timeouts",
     "max_idle_connections",
+    "stream",
 ];
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const DEFAULT_MAX_IDLE_CONNECTIONS: u32 = 64;
@@ -71,8 +74,34 @@ pub struct Upstream {
     /// How long connecting may take.
     #[serde(serialize_with = "duration::serialize")]
     pub connect_timeout: Duration,
+    /// How long the rest of a call may take.
+    #[serde(skip_serializing_if = "Timeouts::are_default")]
+    pub timeouts: Timeouts,
     /// Connections that are kept open while nothing is sent.
     pub max_idle_connections: u32,
+    /// Whether calls are streamed that did not ask for it.
+    #[serde(skip_serializing_if = "Streaming::is_auto")]
+    pub stream: Streaming,
+}
+
+/// Whether calls are streamed that did not ask for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Streaming {
+    /// Those that are large or slow.
+    #[default]
+    Auto,
+    /// None.
+    Never,
+}
+
+impl Streaming {
+    const WORDS: [(&str, Self); 2] = [("auto", Self::Auto), ("never", Self::Never)];
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "this is how serde calls it")]
+    fn is_auto(&self) -> bool {
+        *self == Self::Auto
+    }
 }
 
 impl Upstream {
@@ -87,7 +116,9 @@ impl Upstream {
             priority: 1,
             weight: 1,
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+            timeouts: Timeouts::default(),
             max_idle_connections: DEFAULT_MAX_IDLE_CONNECTIONS,
+            stream: Streaming::Auto,
         }
     }
 
@@ -121,6 +152,12 @@ impl Upstream {
             section.get("max_idle_connections").and_then(|f| f.integer(0..=100_000, problems))
         {
             upstream.max_idle_connections = count as u32;
+        }
+        if let Some(timeouts) = section.get("timeouts") {
+            upstream.timeouts = Timeouts::read(&timeouts, problems);
+        }
+        if let Some(stream) = section.get("stream").and_then(|f| f.word(&Streaming::WORDS, problems)) {
+            upstream.stream = stream;
         }
         Some(upstream)
     }

@@ -64,6 +64,18 @@ uuid_id! {
     CallId
 }
 
+uuid_id! {
+    /// An API key, by which people name it; no secret.
+    ApiKeyId
+}
+
+impl ApiKeyId {
+    /// A new id for a key that is made at this moment.
+    pub fn generate() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
 impl JobId {
     /// A new id for a job that is submitted at this moment.
     pub fn generate() -> Self {

@@ -108,6 +108,10 @@ name!(
     /// A key that makes a repeated submit answer with the first job.
     IdempotencyKey, "idempotency_key", 255, no_control, "must not hold control characters"
 );
+name!(
+    /// What an API key is called.
+    KeyName, "name", 64, no_control, "must not hold control characters"
+);
 
 impl TenantName {
     /// The tenant that is there before any other is made.

@@ -2,11 +2,11 @@
 //!
 //! Not here: whether it is tried again at all (`retry`), and pauses that many jobs share (cooldowns, breakers).
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
-use sluice_domain::DEFAULT_MAX_ATTEMPTS;
+use sluice_domain::{DEFAULT_MAX_ATTEMPTS, ErrorClass};
 
 /// A `Retry-After` above this counts as this: nobody means an hour and more, and a typo must not park a queue.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
@@ -56,6 +56,31 @@ impl Default for RetryPolicy {
             base_delay: Duration::from_secs(1),
             min_delay: Duration::ZERO,
             max_delay: Duration::from_secs(30),
+        }
+    }
+}
+
+/// How a queue retries, with what differs by the class of the failure.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RetryPolicies {
+    /// For classes that are not named.
+    pub usual: RetryPolicy,
+    /// For those that are.
+    pub by_class: BTreeMap<ErrorClass, RetryPolicy>,
+}
+
+impl RetryPolicies {
+    /// How a failure of `class` is retried.
+    pub fn of(&self, class: ErrorClass) -> &RetryPolicy {
+        self.by_class.get(&class).unwrap_or(&self.usual)
+    }
+
+    /// Tries at most of a job that says `own` itself: its word, but no more than what is said for a class by its name.
+    pub fn max_attempts(&self, class: ErrorClass, own: Option<u16>) -> u16 {
+        match (self.by_class.get(&class), own) {
+            (Some(policy), Some(own)) => own.min(policy.max_attempts),
+            (Some(policy), None) => policy.max_attempts,
+            (None, own) => own.unwrap_or(self.usual.max_attempts),
         }
     }
 }
@@ -114,6 +139,19 @@ mod tests {
             (0..2_000).map(|seed| policy.delay(tries_so_far, None, &mut StdRng::seed_from_u64(seed)));
         let delays: Vec<_> = delays.collect();
         (*delays.iter().min().unwrap(), *delays.iter().max().unwrap())
+    }
+
+    #[test]
+    fn a_class_has_its_own_policy_and_the_jobs_word_bounds_it() {
+        let named = RetryPolicy { max_attempts: 5, ..RetryPolicy::default() };
+        let by_class = BTreeMap::from([(ErrorClass::ServerError, named)]);
+        let policies = RetryPolicies { by_class, ..RetryPolicies::default() };
+        assert_eq!(policies.of(ErrorClass::ServerError), &named);
+        assert_eq!(policies.of(ErrorClass::Stalled), &RetryPolicy::default());
+        let most = |class, own| policies.max_attempts(class, own);
+        assert_eq!((most(ErrorClass::ServerError, None), most(ErrorClass::ServerError, Some(9))), (5, 5));
+        assert_eq!((most(ErrorClass::Stalled, None), most(ErrorClass::Stalled, Some(9))), (3, 9));
+        assert_eq!(most(ErrorClass::ServerError, Some(2)), 2);
     }
 
     #[test]

@@ -4,14 +4,21 @@
 //! in order, taking from each what is there up to its limit and up to the capacity in all. The rules:
 //!
 //! - tenants share the capacity evenly, whatever priorities they give;
-//! - within a tenant the higher priority goes first, strictly; pairs of one priority share evenly, the older first;
+//! - within a tenant the higher priority goes first, strictly; pairs of one priority share by the weights of their queues;
 //! - the pair that was longest unserved gets one grant in twenty, so that the lowest priority is not starved;
 //! - what a pair or a tenant leaves over goes to the others in the same order.
 //!
 //! How deep a pair is isn't known (counting ten million rows for that would cost more than the lease), so a plan names
 //! each pair twice: first with its share, then with all that is left.
+//!
+//! A share of a small capacity is no whole number of jobs, and leases of one job are the rule where slots are few. So the
+//! planner keeps a *turn* for each tenant and lane, which advances with each job by one over the weight, and whoever's
+//! turn is earliest goes first. Who comes back after a rest begins with the earliest of the others: rest earns nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    hash::Hash,
+};
 
 use sluice_domain::{LaneId, Priority, TenantName};
 
@@ -29,6 +36,8 @@ pub struct Pair {
     pub priority: Priority,
     /// How long its oldest job could have run, in milliseconds.
     pub age_ms: u64,
+    /// The weight of its queue, at least 1.
+    pub weight: u16,
 }
 
 /// What a lease may take from a pair.
@@ -51,6 +60,46 @@ pub struct Planner {
     granted: u64,
     /// Grants since the longest unserved pair was last favoured.
     since_favour: u32,
+    tenant_turns: Turns<TenantName>,
+    lane_turns: Turns<LaneId>,
+    /// The tenants and weights of the lanes that were planned lately.
+    lanes: HashMap<LaneId, (TenantName, u16)>,
+    planned_pairs: usize,
+}
+
+/// Whose turn it is: the earliest goes first.
+#[derive(Clone, Debug)]
+struct Turns<K> {
+    turns: HashMap<K, f64>,
+    earliest: f64,
+}
+
+impl<K> Default for Turns<K> {
+    fn default() -> Self {
+        Self { turns: HashMap::new(), earliest: 0.0 }
+    }
+}
+
+impl<K: Eq + Hash + Clone> Turns<K> {
+    /// These have work. The others' turns are forgotten: they begin anew with the earliest of these.
+    fn begin(&mut self, present: &HashSet<K>) {
+        self.turns.retain(|key, _| present.contains(key));
+        let known = self.turns.values().copied().reduce(f64::min);
+        self.earliest = known.unwrap_or(self.earliest);
+        for key in present {
+            self.turns.entry(key.clone()).or_insert(self.earliest);
+        }
+    }
+
+    fn of(&self, key: &K) -> f64 {
+        self.turns.get(key).copied().unwrap_or(self.earliest)
+    }
+
+    fn served(&mut self, key: &K, weight: u16) {
+        if let Some(turn) = self.turns.get_mut(key) {
+            *turn += 1.0 / f64::from(weight.max(1));
+        }
+    }
 }
 
 impl Planner {
@@ -60,6 +109,7 @@ impl Planner {
             return Vec::new();
         }
         self.forget_gone(pairs);
+        self.begin_turns(pairs);
         let mut plan = Vec::with_capacity(pairs.len() * 2 + 1);
         self.since_favour += capacity;
         if self.since_favour >= FAVOUR_EVERY && pairs.len() > 1 {
@@ -67,13 +117,13 @@ impl Planner {
             plan.push(grant(favoured, self.since_favour / FAVOUR_EVERY));
             self.since_favour %= FAVOUR_EVERY;
         }
-        let tenants = by_tenant(pairs);
+        let tenants = self.by_tenant(pairs);
         let tenant_share = capacity.div_ceil(tenants.len() as u32);
-        for ordered in tenants.values() {
+        for ordered in &tenants {
             plan.extend(shares(ordered, tenant_share));
         }
         if pairs.len() > 1 {
-            for ordered in tenants.values() {
+            for ordered in &tenants {
                 plan.extend(ordered.iter().map(|pair| grant(pair, capacity)));
             }
         }
@@ -85,7 +135,42 @@ impl Planner {
         for pair in leased {
             self.granted += 1;
             self.served_at.insert(pair, self.granted);
+            if let Some((tenant, weight)) = self.lanes.get(&pair.0) {
+                self.tenant_turns.served(tenant, 1);
+                self.lane_turns.served(&pair.0, *weight);
+            }
         }
+    }
+
+    fn begin_turns(&mut self, pairs: &[Pair]) {
+        let is_known =
+            |pair: &Pair| self.lanes.get(&pair.lane_id).is_some_and(|(_, weight)| *weight == pair.weight);
+        // Mostly the same board is planned many times.
+        if pairs.len() == self.planned_pairs && pairs.iter().all(is_known) {
+            return;
+        }
+        self.planned_pairs = pairs.len();
+        self.lanes = pairs.iter().map(|pair| (pair.lane_id, (pair.tenant.clone(), pair.weight))).collect();
+        self.tenant_turns.begin(&pairs.iter().map(|pair| pair.tenant.clone()).collect());
+        self.lane_turns.begin(&pairs.iter().map(|pair| pair.lane_id).collect());
+    }
+
+    /// Each tenant's pairs, the tenant whose turn is earliest first: the most urgent, then by turn, then the oldest.
+    fn by_tenant<'a>(&self, pairs: &'a [Pair]) -> Vec<Vec<&'a Pair>> {
+        let mut tenants: BTreeMap<&TenantName, Vec<&Pair>> = BTreeMap::new();
+        for pair in pairs {
+            tenants.entry(&pair.tenant).or_default().push(pair);
+        }
+        let mut tenants: Vec<_> = tenants.into_iter().collect();
+        tenants.sort_by(|(a, _), (b, _)| self.tenant_turns.of(a).total_cmp(&self.tenant_turns.of(b)));
+        for (_, ordered) in &mut tenants {
+            ordered.sort_by(|a, b| {
+                let turns = self.lane_turns.of(&a.lane_id).total_cmp(&self.lane_turns.of(&b.lane_id));
+                let ages = b.age_ms.cmp(&a.age_ms);
+                b.priority.cmp(&a.priority).then(turns).then(ages).then(a.lane_id.cmp(&b.lane_id))
+            });
+        }
+        tenants.into_iter().map(|(_, ordered)| ordered).collect()
     }
 
     fn longest_unserved<'a>(&self, pairs: &'a [Pair]) -> &'a Pair {
@@ -111,28 +196,16 @@ fn grant(pair: &Pair, limit: u32) -> PlannedGrant {
     PlannedGrant { lane_id: pair.lane_id, priority: pair.priority, limit }
 }
 
-/// Each tenant's pairs, the most urgent first, then the oldest.
-fn by_tenant(pairs: &[Pair]) -> BTreeMap<&TenantName, Vec<&Pair>> {
-    let mut tenants: BTreeMap<&TenantName, Vec<&Pair>> = BTreeMap::new();
-    for pair in pairs {
-        tenants.entry(&pair.tenant).or_default().push(pair);
-    }
-    for ordered in tenants.values_mut() {
-        ordered.sort_by_key(|pair| {
-            (std::cmp::Reverse(pair.priority), std::cmp::Reverse(pair.age_ms), pair.lane_id)
-        });
-    }
-    tenants
-}
-
-/// A tenant's share over its pairs: all of it to the most urgent priority, evenly over that priority's pairs; then
+/// A tenant's share over its pairs: all of it to the most urgent priority, by weight over that priority's pairs; then
 /// the same for the next, which gets what the first left over.
 fn shares(ordered: &[&Pair], share: u32) -> Vec<PlannedGrant> {
     ordered
         .chunk_by(|a, b| a.priority == b.priority)
         .flat_map(|same| {
-            let each = share.div_ceil(same.len() as u32);
-            same.iter().map(move |pair| grant(pair, each))
+            let total: u64 = same.iter().map(|pair| u64::from(pair.weight.max(1))).sum();
+            let of =
+                move |pair: &Pair| (u64::from(share) * u64::from(pair.weight.max(1))).div_ceil(total) as u32;
+            same.iter().map(move |pair| grant(pair, of(pair)))
         })
         .collect()
 }
@@ -149,6 +222,7 @@ mod tests {
             tenant: TenantName::new(tenant).unwrap(),
             priority: Priority::new(priority).unwrap(),
             age_ms,
+            weight: 1,
         }
     }
 
@@ -185,6 +259,44 @@ mod tests {
         ]);
         let taken = lease(&plan, &mut depths, 10);
         assert_eq!(taken.iter().filter(|lane| **lane == LaneId(2)).count(), 5);
+    }
+
+    /// Leases one job at a time, from pairs without end.
+    fn one_by_one(planner: &mut Planner, pairs: &[Pair], jobs: u32) -> HashMap<LaneId, u32> {
+        let mut taken = HashMap::new();
+        for _ in 0..jobs {
+            let first = planner.plan(pairs, 1)[0];
+            planner.note_leased([(first.lane_id, first.priority)]);
+            *taken.entry(first.lane_id).or_default() += 1;
+        }
+        taken
+    }
+
+    #[test]
+    fn single_slots_are_shared_between_tenants_too() {
+        let pairs = [pair(1, "a", 5, 9_000), pair(2, "b", 1, 1), pair(3, "b", 1, 2)];
+        let taken = one_by_one(&mut Planner::default(), &pairs, 400);
+        assert!((190..=210).contains(&taken[&LaneId(1)]), "{taken:?}");
+        assert!(taken[&LaneId(2)].abs_diff(taken[&LaneId(3)]) <= 10, "{taken:?}");
+    }
+
+    #[test]
+    fn queues_share_by_weight_whatever_the_capacity() {
+        let pairs = [pair(1, "a", 3, 9_000), Pair { weight: 3, ..pair(2, "a", 3, 1) }];
+        let taken = one_by_one(&mut Planner::default(), &pairs, 400);
+        assert!((90..=120).contains(&taken[&LaneId(1)]), "{taken:?}");
+        let plan = Planner::default().plan(&pairs, 16);
+        let limits: HashMap<_, _> = plan.iter().take(2).map(|grant| (grant.lane_id, grant.limit)).collect();
+        assert_eq!(limits, HashMap::from([(LaneId(1), 4), (LaneId(2), 12)]));
+    }
+
+    #[test]
+    fn rest_earns_nothing() {
+        let (busy, rested) = (pair(1, "a", 3, 1), pair(2, "b", 3, 1));
+        let mut planner = Planner::default();
+        one_by_one(&mut planner, std::slice::from_ref(&busy), 1_000);
+        let taken = one_by_one(&mut planner, &[busy, rested], 100);
+        assert!((40..=60).contains(&taken[&LaneId(2)]), "{taken:?}");
     }
 
     #[test]

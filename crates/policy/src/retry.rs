@@ -12,7 +12,7 @@ use std::time::Duration;
 use rand::Rng;
 use sluice_domain::{Decision, ErrorClass, HoldReason, LeasedJob, OnUnknown, Outcome};
 
-use crate::backoff::{MAX_RETRY_AFTER, RetryPolicy};
+use crate::backoff::{MAX_RETRY_AFTER, RetryPolicies};
 
 /// Refusals in one generation after which a job fails with the class of the last.
 pub const MAX_REFUSALS: u16 = 20;
@@ -132,7 +132,7 @@ pub fn decide(
     ending: Ending,
     retry_after: Option<Duration>,
     job: &JobStanding,
-    policy: &RetryPolicy,
+    policies: &RetryPolicies,
     rng: &mut impl Rng,
 ) -> Ruling {
     let ending = match ending {
@@ -155,8 +155,8 @@ pub fn decide(
         Ending::Answered(class) | Ending::NotSent(class) => (class, nature(class)),
     };
     let (class, decision) = match asked {
-        Nature::Refusal => refused(class, retry_after, job, policy, rng),
-        Nature::Trial => tried(class, retry_after, job, policy, rng),
+        Nature::Refusal => refused(class, retry_after, job, policies, rng),
+        Nature::Trial => tried(class, retry_after, job, policies, rng),
         Nature::Final => (class, failed(class)),
     };
     let outcome = match (ending, &decision) {
@@ -195,13 +195,13 @@ fn refused(
     class: ErrorClass,
     retry_after: Option<Duration>,
     job: &JobStanding,
-    policy: &RetryPolicy,
+    policies: &RetryPolicies,
     rng: &mut impl Rng,
 ) -> (ErrorClass, Decision) {
     if job.refusals.saturating_add(1) >= MAX_REFUSALS {
         return (class, failed(class));
     }
-    let delay = policy.delay(job.refusals, retry_after, rng);
+    let delay = policies.of(class).delay(job.refusals, retry_after, rng);
     unless_too_late(class, job, Decision::Requeue { delay, spends_try: false, is_refusal: true })
 }
 
@@ -209,14 +209,14 @@ fn tried(
     class: ErrorClass,
     retry_after: Option<Duration>,
     job: &JobStanding,
-    policy: &RetryPolicy,
+    policies: &RetryPolicies,
     rng: &mut impl Rng,
 ) -> (ErrorClass, Decision) {
-    let max_attempts = job.max_attempts.unwrap_or(policy.max_attempts);
+    let max_attempts = policies.max_attempts(class, job.max_attempts);
     if job.tries.saturating_add(1) >= max_attempts {
         return (class, failed(class));
     }
-    let delay = policy.delay(job.tries, retry_after, rng);
+    let delay = policies.of(class).delay(job.tries, retry_after, rng);
     unless_too_late(class, job, Decision::Requeue { delay, spends_try: true, is_refusal: false })
 }
 
@@ -236,6 +236,7 @@ mod tests {
     use rand::{SeedableRng, rngs::StdRng};
 
     use super::*;
+    use crate::backoff::RetryPolicy;
 
     fn fresh() -> JobStanding {
         JobStanding {
@@ -249,7 +250,7 @@ mod tests {
     }
 
     fn rule(ending: Ending, job: &JobStanding) -> Ruling {
-        decide(ending, None, job, &RetryPolicy::default(), &mut StdRng::seed_from_u64(1))
+        decide(ending, None, job, &RetryPolicies::default(), &mut StdRng::seed_from_u64(1))
     }
 
     fn requeue_kind(decision: &Decision) -> Option<(bool, bool)> {
@@ -357,7 +358,7 @@ mod tests {
         let told = Some(Duration::from_mins(1));
         let mut rng = StdRng::seed_from_u64(1);
         let ending = Ending::Answered(ErrorClass::RateLimited);
-        let ruling = decide(ending, told, &job, &RetryPolicy::default(), &mut rng);
+        let ruling = decide(ending, told, &job, &RetryPolicies::default(), &mut rng);
         assert_eq!(ruling.class, Some(ErrorClass::DeadlineExceeded));
         assert_eq!(ruling.decision, Decision::Fail { is_retryable: true });
     }
@@ -367,7 +368,7 @@ mod tests {
         let mut rng = StdRng::seed_from_u64(1);
         let ending = Ending::Answered(ErrorClass::RateLimited);
         let told = Some(Duration::from_hours(24));
-        let ruling = decide(ending, told, &fresh(), &RetryPolicy::default(), &mut rng);
+        let ruling = decide(ending, told, &fresh(), &RetryPolicies::default(), &mut rng);
         assert!(ruling.is_retry_after_capped);
         let Decision::Requeue { delay, .. } = ruling.decision else { panic!("{ruling:?}") };
         assert!((3_600..3_610).contains(&delay.as_secs()), "{delay:?}");
@@ -391,12 +392,13 @@ mod tests {
             max_attempts in 1_u16..10, seed in any::<u64>(),
         ) {
             let mut rng = StdRng::seed_from_u64(seed);
-            let policy = RetryPolicy { max_attempts, ..RetryPolicy::default() };
+            let usual = RetryPolicy { max_attempts, ..RetryPolicy::default() };
+            let policies = RetryPolicies { usual, ..RetryPolicies::default() };
             let mut job = fresh();
             let (mut answered_or_sent, mut refused, mut crashed) = (0_u16, 0_u16, 0_u16);
             for (ending, told_s) in story {
                 let told = told_s.map(Duration::from_secs);
-                let ruling = decide(ending, told, &job, &policy, &mut rng);
+                let ruling = decide(ending, told, &job, &policies, &mut rng);
                 let Decision::Requeue { delay, spends_try, is_refusal } = ruling.decision else { break };
                 if matches!(ending, Ending::Crashed(_)) {
                     prop_assert!(!spends_try && !is_refusal);
@@ -436,7 +438,7 @@ mod tests {
             let mut rng = StdRng::seed_from_u64(seed);
             let told = Some(Duration::from_secs(told_s));
             if let Decision::Requeue { delay, .. } =
-                decide(ending, told, &job, &RetryPolicy::default(), &mut rng).decision
+                decide(ending, told, &job, &RetryPolicies::default(), &mut rng).decision
             {
                 prop_assert!(delay < left);
             }

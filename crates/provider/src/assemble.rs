@@ -25,16 +25,20 @@ pub struct Assembly {
 }
 
 impl Assembly {
-    /// Takes the data of one event.
-    pub fn push(&mut self, data: &[u8]) {
+    /// Takes the data of one event. Says whether it brought anything: a chunk that only tells the role, or nothing, is
+    /// sent long before the first token by some servers, and is a sign of life.
+    pub fn push(&mut self, data: &[u8]) -> bool {
         if data.trim_ascii() == b"[DONE]" {
             self.is_done = true;
-            return;
+            return true;
         }
-        match lenient_json(data) {
-            Some(Value::Object(chunk)) => self.take(chunk),
-            _ => self.is_malformed = true,
-        }
+        let Some(Value::Object(chunk)) = lenient_json(data) else {
+            self.is_malformed = true;
+            return true;
+        };
+        let brings_something = brings_something(&chunk);
+        self.take(chunk);
+        brings_something
     }
 
     /// Whether `[DONE]` came.
@@ -114,6 +118,30 @@ impl Assembly {
             }
         }
     }
+}
+
+/// Whether there is an error, the usage, or more of a choice than its place and the role in it.
+fn brings_something(chunk: &Map<String, Value>) -> bool {
+    let is_there = |value: &Value| match value {
+        Value::Null => false,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(members) => !members.is_empty(),
+        Value::Bool(_) | Value::Number(_) => true,
+    };
+    let is_said = |(key, value): (&String, &Value)| match (key.as_str(), value) {
+        ("index" | "role", _) => false,
+        ("delta", Value::Object(delta)) => delta.iter().any(|(key, value)| key != "role" && is_there(value)),
+        (_, value) => is_there(value),
+    };
+    chunk.iter().any(|(key, value)| match (key.as_str(), value) {
+        ("choices", Value::Array(choices)) => {
+            choices.iter().any(|choice| choice.as_object().is_none_or(|choice| choice.iter().any(is_said)))
+        }
+        ("choices", _) => true,
+        ("error" | "usage", value) => is_there(value),
+        _ => false,
+    })
 }
 
 /// Members that are said once; a server that repeats them in each chunk doesn't mean a longer one.
@@ -229,6 +257,25 @@ mod tests {
                 "usage": {"prompt_tokens": 3, "completion_tokens": 2},
             })
         );
+    }
+
+    #[test]
+    fn a_chunk_without_a_token_is_a_sign_of_life() {
+        let none = Value::Null;
+        for (chunk, brings_something) in [
+            (delta(&json!({"role": "assistant", "content": ""}), &none), false),
+            (delta(&json!({"role": "assistant", "content": null, "tool_calls": []}), &none), false),
+            (json!({"id": "c1", "choices": [], "usage": null}), false),
+            (delta(&json!({"reasoning_content": "h"}), &none), true),
+            (delta(&json!({"tool_calls": [{"index": 0}]}), &none), true),
+            (delta(&json!({}), &json!("stop")), true),
+            (json!({"choices": [{"index": 0, "text": "a"}]}), true),
+            (json!({"choices": [], "usage": {"prompt_tokens": 3}}), true),
+            (json!({"error": {"message": "no"}}), true),
+        ] {
+            assert_eq!(Assembly::default().push(chunk.to_string().as_bytes()), brings_something, "{chunk}");
+        }
+        assert!(Assembly::default().push(b"[DONE]") && Assembly::default().push(b"nonsense"));
     }
 
     #[test]

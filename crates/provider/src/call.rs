@@ -16,7 +16,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    CallReport, CallRequest, Client, Dialect, NotSentReason, Timeouts, WireOutcome,
+    CallReport, CallRequest, Client, Dialect, NotSentReason, StreamTap, Timeouts, WireOutcome,
+    credential::{Authorized, NoToken},
     intake::Intake,
     judge::{Seen, judge, text},
     outgoing::{OutgoingBody, SendProgress},
@@ -31,12 +32,23 @@ const USUAL_HEADERS: usize = 12;
 impl Client {
     /// Makes one call. Sends at most one request, whatever happens.
     pub async fn call(&self, request: CallRequest, cancel: &CancellationToken) -> CallReport {
-        let Some(prepared) = prepare(&request.body, &request.path, &request.model) else {
+        self.call_tapped(request, cancel, None).await
+    }
+
+    /// As [`Self::call`]; `tap` hears the events of a streamed answer as they come.
+    pub async fn call_tapped(
+        &self,
+        request: CallRequest,
+        cancel: &CancellationToken,
+        tap: Option<StreamTap>,
+    ) -> CallReport {
+        let Some(prepared) = prepare(&request, self.upstream.is_streamed_if_worth_it) else {
             let seen = Seen::not_sent(NotSentReason::InvalidBody, String::new());
             return self.report(&request, seen, SendProgress::default());
         };
         let (body, progress) = OutgoingBody::new(prepared.bytes.clone());
-        let seen = self.exchange(&request, &prepared, body, progress.clone(), cancel).await;
+        let sending = Sending { body, progress: progress.clone(), tap };
+        let seen = self.exchange(&request, &prepared, sending, cancel).await;
         let progress = *progress.borrow();
         self.report(&request, seen, progress)
     }
@@ -45,13 +57,22 @@ impl Client {
         &self,
         request: &CallRequest,
         prepared: &PreparedBody,
-        body: OutgoingBody,
-        progress: watch::Receiver<SendProgress>,
+        sending: Sending,
         cancel: &CancellationToken,
     ) -> Seen {
+        let Sending { body, progress, tap } = sending;
         let permit = self.pool.acquire();
+        let authorizing = self.authorizer.authorize(permit.http(), &prepared.bytes);
+        let authorized = select! {
+            biased;
+            () = cancel.cancelled() => return Seen::not_sent(NotSentReason::Cancelled, String::new()),
+            authorized = authorizing => match authorized {
+                Ok(authorized) => authorized,
+                Err(NoToken { reason, detail }) => return Seen::not_sent(reason, detail),
+            },
+        };
         let mut outgoing = reqwest::Request::new(Method::POST, self.base_url.call_url(&request.path));
-        *outgoing.headers_mut() = self.headers(request, prepared.is_streamed);
+        *outgoing.headers_mut() = self.headers(request, &authorized, prepared.is_streamed);
         *outgoing.body_mut() = Some(reqwest::Body::wrap(body));
         let sending = permit.http().execute(outgoing);
         let timeouts = &self.upstream.timeouts;
@@ -66,14 +87,15 @@ impl Client {
         // A server may answer before it has read everything.
         let sent = progress.finished_at.or(progress.began_at).unwrap_or_else(Instant::now);
         let bounds = ReadBounds { timeouts, sent, must_end, cancel };
-        let mut intake = self.intake(&response, prepared);
+        let is_token_outdated = self.authorizer.answered(&authorized, response.status().as_u16());
+        let mut intake = self.intake(&response, prepared, tap);
         let (end, first_content) = read_body(&mut response, &mut intake, &bounds).await;
-        judge(&response, intake.finish(), end, prepared.expected, first_content)
+        Seen { is_token_outdated, ..judge(&response, intake.finish(), end, prepared.expected, first_content) }
     }
 
-    fn headers(&self, request: &CallRequest, is_streamed: bool) -> HeaderMap {
+    fn headers(&self, request: &CallRequest, authorized: &Authorized, is_streamed: bool) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(USUAL_HEADERS);
-        headers.extend(self.credentials.clone());
+        headers.extend(authorized.headers.clone());
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let accept = if is_streamed { "text/event-stream" } else { "application/json" };
         headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
@@ -94,14 +116,19 @@ impl Client {
         headers
     }
 
-    fn intake(&self, response: &reqwest::Response, prepared: &PreparedBody) -> Intake {
+    fn intake(
+        &self,
+        response: &reqwest::Response,
+        prepared: &PreparedBody,
+        tap: Option<StreamTap>,
+    ) -> Intake {
         let max_bytes = self.upstream.max_answer_bytes;
         let kind = text(response.headers(), "content-type").unwrap_or_default().to_ascii_lowercase();
         let is_json = kind.contains("json");
         let is_completion = matches!(prepared.expected.shape, AnswerShape::Chat | AnswerShape::Completion);
         let is_stream = kind.contains("event-stream") || (prepared.is_streamed && !is_json);
         if response.status().is_success() && is_completion && is_stream {
-            Intake::stream(max_bytes)
+            Intake::stream(max_bytes, tap)
         } else if is_json || prepared.expected.shape != AnswerShape::Other {
             Intake::json(max_bytes)
         } else {
@@ -126,8 +153,16 @@ impl Client {
             sent_at: duration.map(|ago| now() - ago),
             duration,
             time_to_first_byte: seen.first_content.and_then(since_began),
+            is_token_outdated: seen.is_token_outdated,
         }
     }
+}
+
+/// What goes out, and who hears of it.
+struct Sending {
+    body: OutgoingBody,
+    progress: watch::Receiver<SendProgress>,
+    tap: Option<StreamTap>,
 }
 
 /// Why there is no status line.
@@ -179,7 +214,9 @@ async fn send(
         let (limit, failure) = match (began_at, finished_at) {
             (None, _) => (begun + timeouts.connect + timeouts.send, SendFailure::SendTimeout),
             (Some(began_at), None) => (began_at + timeouts.send, SendFailure::SendTimeout),
-            (_, Some(finished_at)) => (finished_at + timeouts.first_byte, SendFailure::Silence),
+            (_, Some(finished_at)) => {
+                (finished_at + timeouts.first_byte.min(timeouts.first_token), SendFailure::Silence)
+            }
         };
         select! {
             biased;

@@ -14,11 +14,21 @@ pub enum ProviderError {
         /// What is wrong with the URL.
         problem: &'static str,
     },
-    /// The API key can't stand in a header.
-    #[error("use the API key of upstream {upstream}: it holds characters that a header can't")]
-    InvalidApiKey {
+    /// The credential can't be used.
+    #[error("use the credential of upstream {upstream}: {problem}")]
+    InvalidCredential {
         /// The upstream.
         upstream: UpstreamName,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// No request can be authorised now.
+    #[error("authorise a request to upstream {upstream}: {problem}")]
+    NoCredential {
+        /// The upstream.
+        upstream: UpstreamName,
+        /// Why.
+        problem: String,
     },
     /// The system's certificates could not be loaded.
     #[error("load the system's certificates for upstream {upstream}")]

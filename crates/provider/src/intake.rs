@@ -1,8 +1,13 @@
 //! Takes the bytes of an answer as they come, within a limit, and tells progress from keep-alives.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 
 use crate::{Assembly, SseEvent, SseReader};
+
+/// Hears the data of each event of a streamed answer, in its order, at the moment when it is complete. It must not block.
+pub type StreamTap = Arc<dyn Fn(&[u8]) + Send + Sync>;
 
 /// What a piece of an answer was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,6 +40,7 @@ enum Form {
 struct StreamForm {
     reader: SseReader,
     assembly: Assembly,
+    tap: Option<StreamTap>,
 }
 
 /// What was read.
@@ -58,13 +64,14 @@ impl Intake {
         Self::new(max_bytes, Form::Plain { skips_blank_lines: true })
     }
 
-    /// For a stream.
-    pub(crate) fn stream(max_bytes: usize) -> Self {
+    /// For a stream, which `tap` hears too.
+    pub(crate) fn stream(max_bytes: usize, tap: Option<StreamTap>) -> Self {
         Self::new(
             max_bytes,
             Form::Stream(Box::new(StreamForm {
                 reader: SseReader::default(),
                 assembly: Assembly::default(),
+                tap,
             })),
         )
     }
@@ -88,7 +95,7 @@ impl Intake {
         self.bytes.extend_from_slice(kept);
         let progress = match &mut self.form {
             Form::Plain { .. } => Piece::Content,
-            Form::Stream(form) => take_events(&form.reader.push(kept), &mut form.assembly),
+            Form::Stream(form) => form.take(kept),
         };
         if self.is_truncated { Piece::TooMuch } else { progress }
     }
@@ -98,36 +105,47 @@ impl Intake {
         let assembly = match self.form {
             Form::Plain { .. } => None,
             Form::Stream(form) => {
-                let StreamForm { mut reader, mut assembly } = *form;
+                let mut form = *form;
                 // Half an event at the end of a broken stream may be no JSON; that is the break's fault.
-                if !assembly.is_complete() {
-                    for event in reader.finish() {
-                        take_last(&event, &mut assembly);
+                if !form.assembly.is_complete() {
+                    for event in form.reader.finish() {
+                        form.take_last(&event);
                     }
                 }
-                Some(assembly)
+                Some(form.assembly)
             }
         };
         Taken { bytes: std::mem::take(&mut self.bytes).freeze(), is_truncated: self.is_truncated, assembly }
     }
 }
 
-fn take_events(events: &[SseEvent], assembly: &mut Assembly) -> Piece {
-    let mut piece = Piece::KeepAlive;
-    for event in events {
-        if let SseEvent::Data(data) = event {
-            assembly.push(data);
-            piece = Piece::Content;
+impl StreamForm {
+    fn take(&mut self, bytes: &[u8]) -> Piece {
+        let mut piece = Piece::KeepAlive;
+        for event in self.reader.push(bytes) {
+            if let SseEvent::Data(data) = event
+                && self.push(&data)
+            {
+                piece = Piece::Content;
+            }
+        }
+        if self.assembly.is_done() { Piece::Last } else { piece }
+    }
+
+    fn take_last(&mut self, event: &SseEvent) {
+        if let SseEvent::Data(data) = event
+            && (data.trim_ascii() == b"[DONE]" || serde_json::from_slice::<serde_json::Value>(data).is_ok())
+        {
+            self.push(data);
         }
     }
-    if assembly.is_done() { Piece::Last } else { piece }
-}
 
-fn take_last(event: &SseEvent, assembly: &mut Assembly) {
-    if let SseEvent::Data(data) = event
-        && (data.trim_ascii() == b"[DONE]" || serde_json::from_slice::<serde_json::Value>(data).is_ok())
-    {
-        assembly.push(data);
+    /// Says whether there was anything of the answer in it.
+    fn push(&mut self, data: &[u8]) -> bool {
+        if let Some(tap) = &self.tap {
+            tap(data);
+        }
+        self.assembly.push(data)
     }
 }
 
@@ -179,20 +197,35 @@ mod tests {
 
     #[test]
     fn comments_are_no_progress_and_done_is_the_last() {
-        let mut intake = Intake::stream(1_000);
+        let mut intake = Intake::stream(1_000, None);
         assert_eq!(intake.take(b": keep-alive\n\n"), Piece::KeepAlive);
         assert_eq!(intake.take(b"data: {\"id\":"), Piece::KeepAlive);
-        assert_eq!(intake.take(b"\"1\"}\n\n"), Piece::Content);
+        assert_eq!(intake.take(b"\"1\"}\n\n"), Piece::KeepAlive, "there is no token in it");
+        assert_eq!(intake.take(b"data: {\"usage\":{\"prompt_tokens\":1}}\n\n"), Piece::Content);
         assert_eq!(intake.take(b"data: [DONE]\n\n"), Piece::Last);
         assert!(intake.finish().assembly.unwrap().is_done());
     }
 
     #[test]
+    fn a_tap_hears_each_event_when_it_is_complete() {
+        let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let tapped = Arc::clone(&heard);
+        let tap: StreamTap = Arc::new(move |data: &[u8]| tapped.lock().unwrap().push(data.to_vec()));
+        let mut intake = Intake::stream(1_000, Some(tap));
+        intake.take(b": keep-alive\n\ndata: {\"id\":");
+        assert!(heard.lock().unwrap().is_empty());
+        intake.take(b"\"1\"}\n\ndata: [DONE]");
+        assert_eq!(*heard.lock().unwrap(), [b"{\"id\":\"1\"}".to_vec()]);
+        intake.finish();
+        assert_eq!(heard.lock().unwrap()[1], b"[DONE]");
+    }
+
+    #[test]
     fn a_done_without_its_blank_line_counts_and_half_an_event_does_not() {
-        let mut intake = Intake::stream(1_000);
+        let mut intake = Intake::stream(1_000, None);
         intake.take(b"data: [DONE]");
         assert!(intake.finish().assembly.unwrap().is_done());
-        let mut intake = Intake::stream(1_000);
+        let mut intake = Intake::stream(1_000, None);
         intake.take(b"data: {\"choi");
         let assembly = intake.finish().assembly.unwrap();
         assert!(!assembly.is_malformed() && !assembly.is_complete());

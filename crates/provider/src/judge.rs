@@ -27,11 +27,19 @@ pub(crate) struct Seen {
     pub(crate) answered_model: Option<String>,
     pub(crate) request_id: Option<String>,
     pub(crate) first_content: Option<Instant>,
+    /// Whether a token was refused that had been good before.
+    pub(crate) is_token_outdated: bool,
 }
 
 impl Seen {
     pub(crate) fn without_answer(outcome: WireOutcome) -> Self {
-        Self { outcome, answered_model: None, request_id: None, first_content: None }
+        Self {
+            outcome,
+            answered_model: None,
+            request_id: None,
+            first_content: None,
+            is_token_outdated: false,
+        }
     }
 
     pub(crate) fn not_sent(reason: NotSentReason, detail: String) -> Self {
@@ -66,7 +74,7 @@ pub(crate) fn judge(
             ReadEnd::Read => ErrorClass::ConnectionLost,
         };
         let outcome = WireOutcome::Unknown(class);
-        return Seen { outcome, answered_model: None, request_id, first_content };
+        return Seen { request_id, first_content, ..Seen::without_answer(outcome) };
     }
     let judged = Judged::of(status_code, taken, expected);
     let json = judged.json.as_ref();
@@ -86,7 +94,8 @@ pub(crate) fn judge(
         raw_stream: judged.raw_stream,
     };
     let outcome = WireOutcome::Answered(Box::new(answer));
-    Seen { outcome, answered_model, request_id: request_id.or(body_id), first_content }
+    let request_id = request_id.or(body_id);
+    Seen { answered_model, request_id, first_content, ..Seen::without_answer(outcome) }
 }
 
 /// An answer with what it means.

@@ -8,6 +8,7 @@
 mod assemble;
 mod call;
 mod client;
+mod credential;
 mod error;
 mod intake;
 mod judge;
@@ -24,9 +25,11 @@ mod wire_error;
 
 pub use assemble::Assembly;
 pub use client::Client;
+pub use credential::{Credential, Hmac, Jwt, JwtAlgorithm, OAuth2, Secret};
 pub use error::ProviderError;
+pub use intake::StreamTap;
 pub use probe::{Balance, CurrencyBalance};
 pub use report::{Answer, CallReport, CallRequest, NotSentReason, WireOutcome};
 pub use sse::{SseEvent, SseReader};
 pub use timeouts::Timeouts;
-pub use upstream::{DEFAULT_MAX_ANSWER_BYTES, DEFAULT_MAX_IDLE_CONNECTIONS, Dialect, Secret, Upstream};
+pub use upstream::{DEFAULT_MAX_ANSWER_BYTES, DEFAULT_MAX_IDLE_CONNECTIONS, Dialect, Upstream};

@@ -69,7 +69,10 @@ impl Client {
             source: source.without_url(),
         };
         let permit = self.pool.acquire();
-        let request = permit.http().get(url).headers(self.credentials.clone()).timeout(PROBE_TIMEOUT);
+        let authorized = self.authorizer.authorize(permit.http(), &[]).await;
+        let authorized = authorized
+            .map_err(|none| ProviderError::NoCredential { upstream: upstream(), problem: none.detail })?;
+        let request = permit.http().get(url).headers(authorized.headers).timeout(PROBE_TIMEOUT);
         let mut response = request.send().await.map_err(unreachable)?;
         if !response.status().is_success() {
             return Err(ProviderError::Refused {

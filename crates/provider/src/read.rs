@@ -39,20 +39,25 @@ pub(crate) struct ReadBounds<'a> {
     pub(crate) cancel: &'a CancellationToken,
 }
 
-/// Reads the body of `response` into `intake`. Gives the moment of the first piece that was no keep-alive, too.
+/// Reads the body of `response` into `intake`. Gives the moment of the first piece that was more than a sign of
+/// life, too.
 pub(crate) async fn read_body(
     response: &mut reqwest::Response,
     intake: &mut Intake,
     bounds: &ReadBounds<'_>,
 ) -> (ReadEnd, Option<Instant>) {
+    let Timeouts { first_byte, first_token, between_tokens, .. } = *bounds.timeouts;
     let mut first_content = None;
     // An error says all in its status line: nothing computes behind it that would be worth the long clock.
-    let mut silent_until = if response.status().is_success() {
-        bounds.sent + bounds.timeouts.first_byte
+    let mut progress_until = if response.status().is_success() {
+        bounds.sent + first_token
     } else {
-        Instant::now() + bounds.timeouts.between_bytes
+        Instant::now() + between_tokens
     };
+    let mut life_until = Instant::now() + first_byte;
     loop {
+        let silent_until =
+            if first_content.is_none() { progress_until.min(life_until) } else { progress_until };
         let deadline = silent_until.min(bounds.must_end);
         let piece = select! {
             biased;
@@ -70,10 +75,10 @@ pub(crate) async fn read_body(
         };
         let now = Instant::now();
         match piece {
-            Piece::KeepAlive => {}
+            Piece::KeepAlive => life_until = now + first_byte,
             Piece::Content => {
                 first_content.get_or_insert(now);
-                silent_until = now + bounds.timeouts.between_bytes;
+                progress_until = now + between_tokens;
             }
             Piece::TooMuch => return (ReadEnd::Read, first_content),
             Piece::Last => {

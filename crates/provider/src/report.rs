@@ -21,6 +21,8 @@ pub struct CallRequest {
     pub body: Bytes,
     /// W3C `traceparent` to send along.
     pub traceparent: Option<String>,
+    /// How long such calls took lately: slow ones are streamed.
+    pub usual_duration: Option<Duration>,
 }
 
 /// How a call ended and what it took. It can be told to another process, but for the bytes of an answer, which are told
@@ -37,6 +39,8 @@ pub struct CallReport {
     pub duration: Option<Duration>,
     /// From the first byte sent to the first byte of the answer that was no keep-alive.
     pub time_to_first_byte: Option<Duration>,
+    /// Whether a 401 was about a token that had been good before: the next call brings another one.
+    pub is_token_outdated: bool,
 }
 
 /// What was seen of a call on the wire.
@@ -74,6 +78,10 @@ pub enum NotSentReason {
     InvalidBody,
     /// Whatever was to make the call could not begin.
     NotBegun,
+    /// No token could be had to authorise it.
+    NoCredential,
+    /// The token endpoint refused the client's credentials.
+    CredentialRefused,
 }
 
 impl NotSentReason {
@@ -82,12 +90,14 @@ impl NotSentReason {
         match self {
             Self::Cancelled => ErrorClass::Cancelled,
             Self::InvalidBody => ErrorClass::InvalidRequest,
+            Self::CredentialRefused => ErrorClass::Unauthorized,
             Self::Refused
             | Self::ConnectTimeout
             | Self::ConnectFailed
             | Self::Tls
             | Self::NeverTaken
-            | Self::NotBegun => ErrorClass::NotSent,
+            | Self::NotBegun
+            | Self::NoCredential => ErrorClass::NotSent,
         }
     }
 
@@ -101,6 +111,8 @@ impl NotSentReason {
             Self::Cancelled => "the call was cancelled",
             Self::InvalidBody => "the body is no JSON object",
             Self::NotBegun => "the call could not be begun",
+            Self::NoCredential => "it could not be authorised",
+            Self::CredentialRefused => "the credential was refused",
         }
     }
 }
@@ -137,6 +149,25 @@ impl CallReport {
     /// Whether a byte of the body may have left.
     pub fn was_sent(&self) -> bool {
         !matches!(self.outcome, WireOutcome::NotSent { .. })
+    }
+
+    /// Whether nothing was sent for a reason that lies with this upstream or the way there, so that another one may take
+    /// the call.
+    pub fn could_go_elsewhere(&self) -> bool {
+        use NotSentReason as R;
+        match self.outcome {
+            WireOutcome::NotSent { reason, .. } => match reason {
+                R::Refused
+                | R::ConnectTimeout
+                | R::ConnectFailed
+                | R::Tls
+                | R::NeverTaken
+                | R::NoCredential
+                | R::CredentialRefused => true,
+                R::Cancelled | R::InvalidBody | R::NotBegun => false,
+            },
+            WireOutcome::Unknown(_) | WireOutcome::Answered(_) => false,
+        }
     }
 
     /// What `policy::retry` decides by.

@@ -11,8 +11,12 @@ use serde::{
     de::{Deserializer, MapAccess, Visitor},
 };
 use serde_json::{Value, value::RawValue};
-use sluice_domain::{ApiPath, ModelName};
-use sluice_policy::classify::{AnswerShape, Expectation, is_json_mode};
+use sluice_policy::{
+    classify::{AnswerShape, Expectation, is_json_mode},
+    streaming::is_worth_a_stream,
+};
+
+use crate::CallRequest;
 
 /// A body that is ready to go.
 #[derive(Debug)]
@@ -58,18 +62,25 @@ impl Members<'_> {
     }
 }
 
-/// Makes the body for `model` on `path`; `None` where `submitted` is no JSON object.
-pub(crate) fn prepare(submitted: &Bytes, path: &ApiPath, model: &ModelName) -> Option<PreparedBody> {
+/// Makes the body of a request; `None` where what was submitted is no JSON object. `may_choose_stream`: what is large or
+/// slow is streamed although it does not ask for it.
+pub(crate) fn prepare(request: &CallRequest, may_choose_stream: bool) -> Option<PreparedBody> {
+    let CallRequest { path, model, body: submitted, .. } = request;
     let members: Members<'_> = serde_json::from_slice(submitted).ok()?;
     let shape = AnswerShape::of(path);
     let response_format = serde_json::json!({ "response_format": members.value("response_format") });
     let expected = Expectation { shape, is_json_mode: is_json_mode(&response_format) };
-    let is_streamed = matches!(shape, AnswerShape::Chat | AnswerShape::Completion)
-        && members.value("stream") == Some(Value::Bool(true));
+    let is_completion = matches!(shape, AnswerShape::Chat | AnswerShape::Completion);
+    let is_asked = is_completion && members.value("stream") == Some(Value::Bool(true));
+    let is_chosen = is_completion && !is_asked && may_choose_stream && is_worth_it(&members, request);
+    let is_streamed = is_asked || is_chosen;
 
     let mut changes = Vec::new();
     if members.value("model").as_ref().and_then(Value::as_str) != Some(model.as_str()) {
         changes.push(("model", Value::from(model.as_str())));
+    }
+    if is_chosen {
+        changes.push(("stream", Value::Bool(true)));
     }
     if is_streamed {
         let options = members.value("stream_options");
@@ -79,6 +90,15 @@ pub(crate) fn prepare(submitted: &Bytes, path: &ApiPath, model: &ModelName) -> O
     }
     let bytes = if changes.is_empty() { submitted.clone() } else { rewritten(&members, &changes) };
     Some(PreparedBody { bytes, is_streamed, expected })
+}
+
+/// Whether the call is large or slow, and nothing is in it that comes in another form in a stream.
+fn is_worth_it(members: &Members<'_>, request: &CallRequest) -> bool {
+    let number = |name: &str| members.value(name).as_ref().and_then(Value::as_u64);
+    let max_tokens = number("max_completion_tokens").or_else(|| number("max_tokens"));
+    let is_said = |name: &str| members.value(name).is_some_and(|value| !value.is_null());
+    is_worth_a_stream(request.body.len(), max_tokens, request.usual_duration)
+        && !["audio", "modalities", "best_of", "echo"].into_iter().any(is_said)
 }
 
 /// Without the usage on a trailing chunk, a streamed call could only be charged at its estimate.
@@ -110,10 +130,44 @@ fn member(key: &str, json: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use sluice_domain::{ApiPath, CallId, ModelName};
+
     use super::*;
 
+    fn request(body: impl Into<Bytes>, model: &str) -> CallRequest {
+        CallRequest {
+            call_id: CallId::generate(),
+            path: ApiPath::default(),
+            model: ModelName::new(model).unwrap(),
+            body: body.into(),
+            traceparent: None,
+            usual_duration: None,
+        }
+    }
+
     fn prepared(body: &'static str, model: &str) -> Option<PreparedBody> {
-        prepare(&Bytes::from_static(body.as_bytes()), &ApiPath::default(), &ModelName::new(model).unwrap())
+        prepare(&request(body, model), true)
+    }
+
+    #[test]
+    fn what_is_large_or_slow_is_streamed_if_it_may_be() {
+        let large = r#"{"model":"m","stream":false,"max_tokens":4000}"#;
+        let body = prepared(large, "m").unwrap();
+        assert!(body.is_streamed);
+        let expected =
+            r#"{"model":"m","stream":true,"max_tokens":4000,"stream_options":{"include_usage":true}}"#;
+        assert_eq!(body.bytes, expected);
+        assert_eq!(prepare(&request(large, "m"), false).unwrap().bytes, large);
+        let small = request(r#"{"model":"m"}"#, "m");
+        assert!(!prepare(&small, true).unwrap().is_streamed);
+        let slow = CallRequest { usual_duration: Some(Duration::from_mins(1)), ..small };
+        assert!(prepare(&slow, true).unwrap().is_streamed);
+        let embeddings = CallRequest { path: ApiPath::new("/v1/embeddings").unwrap(), ..slow };
+        assert!(!prepare(&embeddings, true).unwrap().is_streamed);
+        let spoken = r#"{"model":"m","max_tokens":4000,"modalities":["audio"]}"#;
+        assert!(!prepared(spoken, "m").unwrap().is_streamed);
     }
 
     #[test]

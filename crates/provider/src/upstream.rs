@@ -1,11 +1,11 @@
 //! An upstream: a base URL with a credential, and where the paths of jobs lie below it.
 
-use std::{fmt, str::FromStr};
+use std::str::FromStr;
 
 use reqwest::Url;
 use sluice_domain::{ApiPath, UnknownWord, UpstreamName};
 
-use crate::{ProviderError, Timeouts};
+use crate::{Credential, ProviderError, Timeouts};
 
 /// The largest answer that is kept, in bytes after decompression (32 MiB).
 pub const DEFAULT_MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;
@@ -42,28 +42,6 @@ impl FromStr for Dialect {
     }
 }
 
-/// A credential. It is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Takes a credential that was resolved.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The credential itself, for the one header it goes into.
-    pub(crate) fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
-
 /// Where calls go to, and with what.
 #[derive(Clone, Debug)]
 pub struct Upstream {
@@ -73,14 +51,16 @@ pub struct Upstream {
     pub dialect: Dialect,
     /// Its base URL, with or without `/v1`.
     pub base_url: String,
-    /// The bearer token, if it wants one.
-    pub api_key: Option<Secret>,
+    /// How requests are authorised.
+    pub credential: Credential,
     /// Idle connections kept open at most, for each hundred calls under way.
     pub max_idle_connections: usize,
     /// How long the parts of a call may take.
     pub timeouts: Timeouts,
     /// The largest answer that is kept, in bytes after decompression; more is cut off.
     pub max_answer_bytes: usize,
+    /// Whether large and slow calls are streamed although nobody asked for it.
+    pub is_streamed_if_worth_it: bool,
 }
 
 impl Upstream {
@@ -90,10 +70,11 @@ impl Upstream {
             name,
             dialect,
             base_url: base_url.into(),
-            api_key: None,
+            credential: Credential::None,
             max_idle_connections: DEFAULT_MAX_IDLE_CONNECTIONS,
             timeouts: Timeouts::default(),
             max_answer_bytes: DEFAULT_MAX_ANSWER_BYTES,
+            is_streamed_if_worth_it: true,
         }
     }
 }
@@ -113,7 +94,7 @@ impl BaseUrl {
             return Err(invalid("it must begin with http:// or https:// and a host"));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(invalid("credentials belong into api_key, not into the URL"));
+            return Err(invalid("credentials belong into api_key or auth, not into the URL"));
         }
         if url.query().is_some() || url.fragment().is_some() {
             return Err(invalid("it must have no query and no fragment"));
@@ -169,6 +150,7 @@ impl BaseUrl {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Secret;
 
     fn base(dialect: Dialect, url: &str) -> Result<BaseUrl, ProviderError> {
         BaseUrl::of(&Upstream::new(UpstreamName::new("u").unwrap(), dialect, url))
@@ -219,7 +201,7 @@ mod tests {
     #[test]
     fn a_secret_is_not_shown() {
         let mut upstream = Upstream::new(UpstreamName::new("u").unwrap(), Dialect::OpenAi, "http://o.test");
-        upstream.api_key = Some(Secret::new("sk-hidden"));
+        upstream.credential = Credential::Bearer(Secret::new("sk-hidden"));
         assert!(!format!("{upstream:?}").contains("hidden"));
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{error::SimulatorError, fault::FaultRule, latency::Latency};
+use crate::{credentials::CredentialCheck, error::SimulatorError, fault::FaultRule, latency::Latency};
 
 /// All settings. Every field has a default, and unknown fields are errors.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -25,6 +25,8 @@ pub struct SimulatorConfig {
     pub require_key: bool,
     /// The keys that are good. `None`: any non-empty bearer token is, and is an account of its own.
     pub api_keys: Option<Vec<ApiKey>>,
+    /// What a request must bring in place of a key; its account is then `default`.
+    pub credential: Option<CredentialCheck>,
     /// The models that can be asked for.
     pub models: Vec<ModelConfig>,
     /// What each account may do with each model.
@@ -56,6 +58,7 @@ impl Default for SimulatorConfig {
             latency: Latency::default(),
             require_key: true,
             api_keys: None,
+            credential: None,
             models: ModelConfig::defaults(),
             limits: Limits::default(),
             faults: Vec::new(),
@@ -106,7 +109,8 @@ impl ApiKey {
     }
 }
 
-fn default_account() -> String {
+/// The account of who names none.
+pub(crate) fn default_account() -> String {
     "default".to_owned()
 }
 

@@ -93,7 +93,7 @@ fn json_reply(value: &impl Serialize) -> Reply {
 }
 
 fn without_keys(config: &SimulatorConfig) -> SimulatorConfig {
-    SimulatorConfig { api_keys: None, ..config.clone() }
+    SimulatorConfig { api_keys: None, credential: None, ..config.clone() }
 }
 
 fn ledger(simulator: &Simulator, query: &str) -> Reply {

@@ -89,6 +89,11 @@ impl SimulatorHandle {
         self.simulator.config.load().ledger.clone()
     }
 
+    /// No token that was given is good any more.
+    pub fn revoke_tokens(&self) {
+        self.simulator.credentials.revoke_tokens();
+    }
+
     /// Changes settings for calls that arrive later.
     pub fn change(&self, patch: &ConfigPatch) -> Result<(), SimulatorError> {
         change_config(&self.simulator, patch)

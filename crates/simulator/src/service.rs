@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::{Method, Request, Response};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
@@ -19,6 +20,9 @@ use crate::{
 
 /// When the models were made, in unix seconds; any fixed time does.
 const MODELS_CREATED: i64 = 1_767_225_600;
+
+/// The largest form that asks for a token.
+const MAX_FORM_BYTES: usize = 64 * 1024;
 
 /// Answers a request.
 pub(crate) async fn serve(
@@ -38,10 +42,23 @@ pub(crate) async fn serve(
     }
     let reply = if path.starts_with("/sim/") {
         control::answer(&simulator, request).await
+    } else if path == "/oauth/token" && request.method() == Method::POST {
+        give_token(&simulator, request).await
     } else {
         probe(&simulator, &request).unwrap_or_else(|error| error_reply(&error))
     };
     Ok(response(reply, None, switch))
+}
+
+async fn give_token(simulator: &Simulator, request: Request<Incoming>) -> Reply {
+    let (parts, body) = request.into_parts();
+    match Limited::new(body, MAX_FORM_BYTES).collect().await {
+        Ok(form) => {
+            let config = simulator.config.load();
+            simulator.credentials.give_token(config.credential.as_ref(), &parts.headers, &form.to_bytes())
+        }
+        Err(_) => error_reply(&ApiError::bad_request("the form could not be read")),
+    }
 }
 
 /// Requests that cost nothing.
@@ -54,7 +71,7 @@ fn probe(simulator: &Simulator, request: &Request<Incoming>) -> Result<Reply, Ap
     if !known || request.method() != Method::GET {
         return Err(ApiError::not_found(request.uri().path()));
     }
-    let account = account_of(&config, request.headers())?;
+    let account = account_of(simulator, &config, request.headers(), &[])?;
     let model_json = |id: &str| {
         let owner = if id.starts_with("deepseek") { "deepseek" } else { "simulator" };
         json!({"id": id, "object": "model", "created": MODELS_CREATED, "owned_by": owner})

@@ -16,6 +16,7 @@ use crate::{
     accounts::Accounts,
     answer::PromptHash,
     config::SimulatorConfig,
+    credentials::CredentialBook,
     error::SimulatorError,
     fault::FaultKind,
     ledger::{CallArrival, CallBook, CallEnd, CallRecord, Ended, LedgerFile},
@@ -57,6 +58,9 @@ pub struct SimulatorStats {
     pub concurrency: Vec<ModelConcurrency>,
     /// Requests that are no calls: `GET /models`, `/user/balance`.
     pub probes: u64,
+    /// Tokens that `POST /oauth/token` gave.
+    #[serde(default)]
+    pub tokens_given: u64,
 }
 
 /// Calls under way of one account and model.
@@ -76,6 +80,7 @@ pub struct ModelConcurrency {
 pub(crate) struct Simulator {
     pub(crate) config: ArcSwap<SimulatorConfig>,
     pub(crate) accounts: Accounts,
+    pub(crate) credentials: CredentialBook,
     ledger: Option<LedgerFile>,
     records: Mutex<Records>,
     running: AtomicU64,
@@ -105,6 +110,7 @@ impl Simulator {
         Ok(Self {
             config: ArcSwap::from_pointee(config),
             accounts: Accounts::default(),
+            credentials: CredentialBook::default(),
             ledger,
             records: Mutex::new(Records { book, stats: SimulatorStats::default() }),
             running: AtomicU64::new(0),
@@ -182,6 +188,7 @@ impl Simulator {
             running: self.running.load(Ordering::Relaxed),
             max_concurrency_seen: self.max_running.load(Ordering::Relaxed),
             probes: self.probes.load(Ordering::Relaxed),
+            tokens_given: self.credentials.tokens_given(),
             concurrency: concurrency.collect(),
             ..locked(&self.records).stats.clone()
         }

@@ -4,7 +4,7 @@ use sqlx::{Connection, PgConnection};
 
 use sluice_domain::{IncarnationId, LeaseId};
 
-use crate::{PausedKind, Store, StoreError, identity::Identity};
+use crate::{BreakerTold, PausedKind, Store, StoreError, identity::Identity};
 
 /// What the database says to a beat.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -15,8 +15,14 @@ pub enum BeatReply {
         cancelled: Vec<LeaseId>,
         /// The newest configuration, 0 where there is none.
         configuration_version: i64,
+        /// When the latest gate was closed for a time, as a number that rises; 0: never.
+        latest_cooldown: i64,
         /// Upstreams and accounts that must not be called.
         paused: Vec<(PausedKind, String)>,
+        /// Breakers that are open.
+        breakers: Vec<BreakerTold>,
+        /// Incarnations that live, this one among them.
+        workers_alive: u32,
     },
     /// The incarnation was found dead. The dead stay dead.
     Dead,
@@ -69,8 +75,14 @@ impl BeatConnection {
                    ARRAY(SELECT c.lease_id FROM sluice.cancelled_leases c WHERE c.incarnation_id = $1
                          ORDER BY c.lease_id LIMIT 10000) AS "cancelled!",
                    coalesce((SELECT max(version) FROM sluice.configurations), 0) AS "configuration_version!",
+                   coalesce((SELECT (extract(epoch FROM max(c.closed_at)) * 1000000)::bigint
+                             FROM sluice.cooldowns c), 0) AS "latest_cooldown!",
                    ARRAY(SELECT p.kind || ' ' || p.name FROM sluice.pauses p ORDER BY p.kind, p.name LIMIT 10000)
-                       AS "paused!"
+                       AS "paused!",
+                   ARRAY(SELECT ceil(greatest(extract(epoch FROM k.trial_at - clock_timestamp()), 0) * 1000)::bigint
+                                || ' ' || k.failed_trials || ' ' || k.upstream
+                         FROM sluice.breakers k ORDER BY k.upstream LIMIT 10000) AS "breakers!",
+                   (SELECT count(*) FROM sluice.incarnations i WHERE i.dead_at IS NULL) AS "workers_alive!"
             FROM sluice.identity d LEFT JOIN beaten b ON true"#,
             incarnation.as_uuid(),
             load.in_flight as i32,
@@ -84,7 +96,10 @@ impl BeatConnection {
         Ok(row.filter(|row| row.is_alive).map_or(BeatReply::Dead, |row| BeatReply::Alive {
             cancelled: row.cancelled.into_iter().map(LeaseId::from_uuid).collect(),
             configuration_version: row.configuration_version,
+            latest_cooldown: row.latest_cooldown,
             paused: row.paused.iter().filter_map(|text| PausedKind::split(text)).collect(),
+            breakers: row.breakers.iter().filter_map(|text| BreakerTold::split(text)).collect(),
+            workers_alive: u32::try_from(row.workers_alive).unwrap_or(u32::MAX),
         }))
     }
 }

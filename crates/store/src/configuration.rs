@@ -1,8 +1,9 @@
 //! The applied configuration: the text of `sluice.yaml`, with secrets as references only.
 
 use chrono::{DateTime, Utc};
+use sluice_domain::DeclaredLimit;
 
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, limits::LimitColumns};
 
 /// A configuration as it was applied.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,27 +46,32 @@ impl Store {
         Ok(history)
     }
 
-    /// Applies a configuration that was checked, if the newest version is still the one that the caller has seen
-    /// (0: none). Says the new version, or `None` where somebody else was faster.
+    /// Applies a configuration that was checked, with the limits that it declares, if the newest version is still the one
+    /// that the caller has seen (0: none). Says the new version, or `None` where somebody else was faster.
     pub async fn configuration_apply_if_newest(
         &self,
         seen_version: i64,
         document: &str,
+        limits: &[DeclaredLimit],
         applied_by: &str,
     ) -> Result<Option<i64>, StoreError> {
+        let columns = LimitColumns::of(limits);
         let version = sqlx::query_scalar!(
             "-- configuration_apply_if_newest
-            INSERT INTO sluice.configurations (version, applied_by, document)
-            SELECT $1::bigint + 1, $2, $3
-            WHERE coalesce((SELECT max(version) FROM sluice.configurations), 0) = $1::bigint
-            -- Of two that saw the same version, the key lets one through.
-            ON CONFLICT DO NOTHING
-            RETURNING version",
+            SELECT sluice.configuration_apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
             seen_version,
             applied_by,
             document,
+            &columns.ids,
+            &columns.kinds,
+            &columns.windows_s,
+            &columns.accounts,
+            &columns.models,
+            &columns.tenants,
+            &columns.queues,
+            &columns.caps,
         )
-        .fetch_optional(&self.pool)
+        .fetch_one(&self.pool)
         .await?;
         Ok(version)
     }

@@ -12,6 +12,9 @@ use crate::{StoreError, identity::Identity, pool::Connections};
 /// A connection that was used so recently is taken from the pool without a test.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
+/// How long statements under way may hold up the end of a store.
+const CLOSE_GRACE: Duration = Duration::from_secs(5);
+
 /// How to reach the database.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
@@ -96,8 +99,11 @@ impl Store {
         Ok(())
     }
 
-    /// Closes all connections after their statements have ended.
+    /// Closes all connections after their statements have ended. What is still in use after five seconds, as by a
+    /// statement that hangs, is left to the end of the process.
     pub async fn close(&self) {
-        self.pool.close().await;
+        if tokio::time::timeout(CLOSE_GRACE, self.pool.close()).await.is_err() {
+            tracing::warn!("connections to the database were still in use, and are left as they are");
+        }
     }
 }

@@ -23,16 +23,26 @@ pub enum Doorbell {
     Ended,
     /// A running job was cancelled.
     Cancelled,
+    /// A breaker opened or closed.
+    Breakers,
+    /// An upstream closed a gate for a time.
+    Cooled,
+    /// Events of a streamed answer were written.
+    Streamed,
 }
 
 impl Doorbell {
-    const ALL: [Self; 3] = [Self::Ready, Self::Ended, Self::Cancelled];
+    const ALL: [Self; 6] =
+        [Self::Ready, Self::Ended, Self::Cancelled, Self::Breakers, Self::Cooled, Self::Streamed];
 
     const fn channel(self) -> &'static str {
         match self {
             Self::Ready => "sluice_ready",
             Self::Ended => "sluice_ended",
             Self::Cancelled => "sluice_cancelled",
+            Self::Breakers => "sluice_breakers",
+            Self::Cooled => "sluice_cooldowns",
+            Self::Streamed => "sluice_streamed",
         }
     }
 }

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sluice_domain::{
     ApiPath, IncarnationId, JobId, LaneId, LeaseId, LeasedJob, ModelName, OnUnknown, Priority, QueueName,
     TenantName,
 };
+use uuid::Uuid;
 
 use crate::{Grant, Store, StoreError};
 
@@ -22,16 +24,9 @@ impl Store {
         grants: &[Grant],
         limit: u32,
     ) -> Result<Vec<LeasedJob>, StoreError> {
-        let lanes: Vec<i64> = grants.iter().map(|grant| grant.lane_id.0).collect();
-        let priorities: Vec<i16> = grants.iter().map(|grant| i16::from(grant.priority.get())).collect();
-        let limits: Vec<i32> =
-            grants.iter().map(|grant| i32::try_from(grant.limit).unwrap_or(i32::MAX)).collect();
-        let returned: Vec<_> = grants.iter().map(|grant| grant.floors.returned).collect();
-        let fresh: Vec<_> = grants.iter().map(|grant| grant.floors.fresh).collect();
-        // Made here: a random number of the database costs as much as an index entry.
-        let lease_ids: Vec<_> =
-            (0..limit.min(MAX_LEASE_BATCH)).map(|_| LeaseId::generate().as_uuid()).collect();
-        let rows = sqlx::query!(
+        let columns = GrantColumns::of(grants.iter());
+        let rows = sqlx::query_as!(
+            LeasedRow,
             r#"-- job_lease_many
             SELECT job_id AS "job_id!", lease_id AS "lease_id!", lane_id AS "lane_id!", generation AS "generation!",
                    lease_no AS "lease_no!", tries AS "tries!", crashes AS "crashes!", refusals AS "refusals!",
@@ -40,41 +35,16 @@ impl Store {
                    waited_ms AS "waited_ms!", traceparent, body AS "body!"
             FROM sluice.lease($1, $2, $3, $4, $5::timestamptz[], $6::timestamptz[], $7::uuid[])"#,
             incarnation.as_uuid(),
-            &lanes,
-            &priorities,
-            &limits,
-            &returned as _,
-            &fresh as _,
-            &lease_ids,
+            &columns.lanes,
+            &columns.priorities,
+            &columns.limits,
+            &columns.returned as _,
+            &columns.fresh as _,
+            &new_lease_ids(limit),
         )
         .fetch_all(&self.pool)
         .await?;
-        rows.into_iter()
-            .map(|row| {
-                Ok(LeasedJob {
-                    job_id: JobId::from_uuid(row.job_id),
-                    lease_id: LeaseId::from_uuid(row.lease_id),
-                    lane_id: LaneId(row.lane_id),
-                    generation: row.generation as u32,
-                    lease_no: row.lease_no as u32,
-                    tries: row.tries as u16,
-                    crashes: row.crashes as u16,
-                    refusals: row.refusals as u16,
-                    max_attempts: row.max_attempts.map(|most| most as u16),
-                    on_unknown: if row.hold_on_unknown { OnUnknown::Hold } else { OnUnknown::Retry },
-                    priority: Priority::new(i64::from(row.priority))
-                        .map_err(|error| StoreError::UnknownValue(error.to_string()))?,
-                    tenant: TenantName::from_stored(row.tenant),
-                    queue: QueueName::from_stored(row.queue),
-                    model: ModelName::from_stored(row.model),
-                    path: ApiPath::from_stored(row.path),
-                    deadline_in: row.deadline_in_ms.map(|ms| Duration::from_millis(ms.max(0) as u64)),
-                    waited: Duration::from_millis(row.waited_ms.max(0) as u64),
-                    traceparent: row.traceparent,
-                    body: row.body,
-                })
-            })
-            .collect()
+        rows.into_iter().map(LeasedRow::into_job).collect()
     }
 
     /// Gives back leases whose call was not begun: no try is spent and the jobs can run at once. Says how many were
@@ -143,5 +113,81 @@ impl Store {
             .into_iter()
             .map(|row| (JobId::from_uuid(row.job_id), LeaseId::from_uuid(row.lease_id)))
             .collect())
+    }
+}
+
+/// Made here: a random number of the database costs as much as an index entry.
+pub(crate) fn new_lease_ids(limit: u32) -> Vec<Uuid> {
+    (0..limit.min(MAX_LEASE_BATCH)).map(|_| LeaseId::generate().as_uuid()).collect()
+}
+
+/// Grants as the statements take them.
+pub(crate) struct GrantColumns {
+    pub(crate) lanes: Vec<i64>,
+    pub(crate) priorities: Vec<i16>,
+    pub(crate) limits: Vec<i32>,
+    pub(crate) returned: Vec<Option<DateTime<Utc>>>,
+    pub(crate) fresh: Vec<Option<DateTime<Utc>>>,
+}
+
+impl GrantColumns {
+    pub(crate) fn of<'a>(grants: impl Iterator<Item = &'a Grant> + Clone) -> Self {
+        Self {
+            lanes: grants.clone().map(|grant| grant.lane_id.0).collect(),
+            priorities: grants.clone().map(|grant| i16::from(grant.priority.get())).collect(),
+            limits: grants.clone().map(|grant| i32::try_from(grant.limit).unwrap_or(i32::MAX)).collect(),
+            returned: grants.clone().map(|grant| grant.floors.returned).collect(),
+            fresh: grants.map(|grant| grant.floors.fresh).collect(),
+        }
+    }
+}
+
+/// A leased job as the statements give it.
+pub(crate) struct LeasedRow {
+    pub(crate) job_id: Uuid,
+    pub(crate) lease_id: Uuid,
+    pub(crate) lane_id: i64,
+    pub(crate) generation: i32,
+    pub(crate) lease_no: i32,
+    pub(crate) tries: i16,
+    pub(crate) crashes: i16,
+    pub(crate) refusals: i16,
+    pub(crate) max_attempts: Option<i16>,
+    pub(crate) hold_on_unknown: bool,
+    pub(crate) priority: i16,
+    pub(crate) tenant: String,
+    pub(crate) queue: String,
+    pub(crate) model: String,
+    pub(crate) path: String,
+    pub(crate) deadline_in_ms: Option<i64>,
+    pub(crate) waited_ms: i64,
+    pub(crate) traceparent: Option<String>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl LeasedRow {
+    pub(crate) fn into_job(self) -> Result<LeasedJob, StoreError> {
+        Ok(LeasedJob {
+            job_id: JobId::from_uuid(self.job_id),
+            lease_id: LeaseId::from_uuid(self.lease_id),
+            lane_id: LaneId(self.lane_id),
+            generation: self.generation as u32,
+            lease_no: self.lease_no as u32,
+            tries: self.tries as u16,
+            crashes: self.crashes as u16,
+            refusals: self.refusals as u16,
+            max_attempts: self.max_attempts.map(|most| most as u16),
+            on_unknown: if self.hold_on_unknown { OnUnknown::Hold } else { OnUnknown::Retry },
+            priority: Priority::new(i64::from(self.priority))
+                .map_err(|error| StoreError::UnknownValue(error.to_string()))?,
+            tenant: TenantName::from_stored(self.tenant),
+            queue: QueueName::from_stored(self.queue),
+            model: ModelName::from_stored(self.model),
+            path: ApiPath::from_stored(self.path),
+            deadline_in: self.deadline_in_ms.map(|ms| Duration::from_millis(ms.max(0) as u64)),
+            waited: Duration::from_millis(self.waited_ms.max(0) as u64),
+            traceparent: self.traceparent,
+            body: self.body,
+        })
     }
 }

@@ -155,6 +155,8 @@ pub mod metric {
     pub const SUSPECTS_CRASHED: &str = "sluice.suspects.crashed";
     /// Suspects that went back for want of a process.
     pub const SUSPECTS_PUT_OFF: &str = "sluice.suspects.put_off";
+    /// 1 while the breaker of an upstream is open.
+    pub const BREAKER_OPEN: &str = "sluice.breaker.open";
     /// Attempts settled together.
     pub const SETTLE_GROUP_SIZE: &str = "sluice.settle.group_size";
     /// Seconds of one settle statement.

@@ -1,14 +1,20 @@
-//! What happens around every call: its span, an answer where a handler panics, and one status that tonic chooses
+//! What happens around every call: its span, who makes it, an answer where a handler panics, and one status that tonic chooses
 //! otherwise than gRPC's own libraries.
 
 use std::any::Any;
 
-use axum::{extract::Request, middleware::Next, response::Response};
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::Response,
+};
 use http::HeaderValue;
 use sluice_proto::v1::job_service_server::SERVICE_NAME;
 use sluice_telemetry::{ServerFields, server_span};
 use tonic::{Code, Status};
 use tracing::Instrument;
+
+use crate::server::{Shared, peer_of};
 
 const METHODS: [&str; 8] = ["Submit", "SubmitMany", "Get", "List", "Watch", "Cancel", "Replay", "ReplayMany"];
 const STATUS_HEADER: &str = "grpc-status";
@@ -24,6 +30,26 @@ pub(super) async fn trace(request: Request, next: Next) -> Response {
         traceparent: request.headers().get("traceparent").and_then(|value| value.to_str().ok()),
     });
     next.run(request).instrument(span).await
+}
+
+/// Lets a call in as somebody's, or answers why not. Health and reflection are open: they hold nobody's data.
+pub(super) async fn admit(State(shared): State<Shared>, mut request: Request, next: Next) -> Response {
+    if !is_of_service(request.uri().path()) {
+        return next.run(request).await;
+    }
+    let peer = peer_of(request.extensions());
+    match shared.access.admit(request.headers(), peer).await {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(refusal) => Status::from(refusal).into_http(),
+    }
+}
+
+/// Whether a path is one of our service's, known or not.
+fn is_of_service(path: &str) -> bool {
+    path.strip_prefix('/').and_then(|path| path.strip_prefix(SERVICE_NAME)).is_some()
 }
 
 fn is_of_jobs(path: &str) -> bool {

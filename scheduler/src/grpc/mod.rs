@@ -26,7 +26,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use self::{health::Readiness, service::Jobs};
 use crate::{
     SchedulerError, ServerHandle, ServerOptions,
-    server::{App, MAX_REQUEST_BYTES, Protocol, start},
+    server::{MAX_REQUEST_BYTES, Protocol, Shared, start},
 };
 
 /// Starts gRPC servers.
@@ -41,8 +41,8 @@ impl GrpcServer {
     }
 }
 
-fn router(app: App) -> Router {
-    let jobs = JobServiceServer::new(Jobs::new(app.clone())).max_decoding_message_size(MAX_REQUEST_BYTES);
+fn router(shared: Shared) -> Router {
+    let jobs = JobServiceServer::new(Jobs::new(shared.clone())).max_decoding_message_size(MAX_REQUEST_BYTES);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
@@ -50,13 +50,14 @@ fn router(app: App) -> Router {
     };
     let sound = "the descriptors were made by the build";
     Routes::new(jobs)
-        .add_service(HealthServer::new(Readiness::new(app)))
+        .add_service(HealthServer::new(Readiness::new(shared.clone())))
         .add_service(reflection().build_v1().expect(sound))
         // What older tools ask.
         .add_service(reflection().build_v1alpha().expect(sound))
         .prepare()
         .into_axum_router()
         .layer(middleware::from_fn(deadline::keep_deadline))
+        .layer(middleware::from_fn_with_state(shared, layers::admit))
         .layer(CatchPanicLayer::custom(layers::panicked))
         .layer(middleware::from_fn(layers::too_large_as_resource_exhausted))
         .layer(middleware::from_fn(layers::trace))

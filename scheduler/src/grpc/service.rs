@@ -1,6 +1,7 @@
 //! The methods of `sluice.v1.JobService`.
 
 use futures::stream::BoxStream;
+use sluice_domain::Scope;
 use sluice_proto::v1::{
     CancelRequest, GetRequest, Job, ListRequest, ListResponse, ReplayManyRequest, ReplayManyResponse,
     ReplayRequest, SubmitManyResponse, SubmitRequest, SubmitResponse, SubmitStatus, WatchRequest,
@@ -27,7 +28,7 @@ use crate::{
         jobs_submit::{Submitted, submit_job, traceparent_header},
     },
     replay_matching,
-    server::{ApiError, App},
+    server::{ApiError, App, Shared, app_for},
 };
 
 /// How jobs came in, for spans and metrics.
@@ -35,12 +36,17 @@ pub(super) const PROTOCOL: &str = "grpc";
 
 /// The service.
 pub(super) struct Jobs {
-    app: App,
+    shared: Shared,
 }
 
 impl Jobs {
-    pub(super) fn new(app: App) -> Self {
-        Self { app }
+    pub(super) fn new(shared: Shared) -> Self {
+        Self { shared }
+    }
+
+    /// The state as the caller may use it who makes this call.
+    fn app<T>(&self, request: &Request<T>, scope: Scope) -> Result<App, ApiError> {
+        app_for(&self.shared, request.extensions(), scope)
     }
 }
 
@@ -49,15 +55,16 @@ impl JobService for Jobs {
     type WatchStream = BoxStream<'static, Result<Job, Status>>;
 
     async fn submit(&self, request: Request<SubmitRequest>) -> Result<Response<SubmitResponse>, Status> {
+        let app = self.app(&request, Scope::Submit)?;
         let traceparent = traceparent_header(request.metadata().as_ref());
-        let job = submission::job_of(request.get_ref(), &self.app.tenant)?;
+        let job = submission::job_of(request.get_ref(), &app.tenant)?;
         drop(request);
-        let (job, submitted) = submit_job(&self.app, job, PROTOCOL, traceparent).await?;
+        let (job, submitted) = submit_job(&app, job, PROTOCOL, traceparent).await?;
         let status = match submitted {
             Submitted::Created => SubmitStatus::Created,
             Submitted::Existing => SubmitStatus::Existing,
         };
-        let job = job_message(job, &*self.app.gates().await?, Bodies::Included);
+        let job = job_message(job, &*app.gates().await?, Bodies::Included);
         Ok(Response::new(SubmitResponse { status: status.into(), job: Some(job) }))
     }
 
@@ -65,21 +72,24 @@ impl JobService for Jobs {
         &self,
         request: Request<Streaming<SubmitRequest>>,
     ) -> Result<Response<SubmitManyResponse>, Status> {
+        let app = self.app(&request, Scope::Submit)?;
         let traceparent = traceparent_header(request.metadata().as_ref());
-        let response = submit_many::submit_many(&self.app, request.into_inner(), traceparent).await;
+        let response = submit_many::submit_many(&app, request.into_inner(), traceparent).await;
         Ok(Response::new(response))
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<Job>, Status> {
+        let app = self.app(&request, Scope::Read)?;
         let request = request.into_inner();
         let id = id_of(&request.id)?;
         if let Some(wait) = request.wait {
-            wait_for_end(&self.app, id, time::duration("/wait", wait)?.min(MAX_WAIT)).await?;
+            wait_for_end(&app, id, time::duration("/wait", wait)?.min(MAX_WAIT)).await?;
         }
-        Ok(Response::new(job_now(&self.app, id).await?))
+        Ok(Response::new(job_now(&app, id).await?))
     }
 
     async fn list(&self, request: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
+        let app = self.app(&request, Scope::Read)?;
         let request = request.into_inner();
         let limit = request.limit.unwrap_or(DEFAULT_LIMIT);
         if !(1..=MAX_LIMIT).contains(&limit) {
@@ -89,43 +99,47 @@ impl JobService for Jobs {
         let after = request.after.map(|id| id.parse()).transpose();
         let after = after.map_err(|_| InvalidInput::value("/after", "after must be a job's id"))?;
         let filter = filter::filter_of(request.filter)?;
-        let Page { jobs, has_more } = page_of(&self.app, &filter, limit, after).await?;
-        let gates = self.app.gates().await?;
+        let Page { jobs, has_more } = page_of(&app, &filter, limit, after).await?;
+        let gates = app.gates().await?;
         let last_id = jobs.last().map(|job| job.id.to_string());
         let jobs = jobs.into_iter().map(|job| job_message(job, &gates, Bodies::LeftOut)).collect();
         Ok(Response::new(ListResponse { jobs, last_id, has_more }))
     }
 
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let app = self.app(&request, Scope::Read)?;
         let until = deadline::timeout_of(request.metadata().as_ref())
             .and_then(|timeout| Instant::now().checked_add(timeout));
         let id = id_of(&request.get_ref().id)?;
-        let watch = Watch::begin(self.app.clone(), id).await?;
-        let watcher = Watcher { app: self.app.clone(), watch, until };
+        let watch = Watch::begin(app.clone(), id).await?;
+        let watcher = Watcher { app, watch, until };
         Ok(Response::new(Box::pin(watcher.states())))
     }
 
     async fn cancel(&self, request: Request<CancelRequest>) -> Result<Response<Job>, Status> {
+        let app = self.app(&request, Scope::Cancel)?;
         let id = id_of(&request.get_ref().id)?;
-        cancel_job(&self.app, id).await?;
-        Ok(Response::new(job_now(&self.app, id).await?))
+        cancel_job(&app, id).await?;
+        Ok(Response::new(job_now(&app, id).await?))
     }
 
     async fn replay(&self, request: Request<ReplayRequest>) -> Result<Response<Job>, Status> {
+        let app = self.app(&request, Scope::Replay)?;
         let id = id_of(&request.get_ref().id)?;
-        replay_job(&self.app, id).await?;
-        Ok(Response::new(job_now(&self.app, id).await?))
+        replay_job(&app, id).await?;
+        Ok(Response::new(job_now(&app, id).await?))
     }
 
     async fn replay_many(
         &self,
         request: Request<ReplayManyRequest>,
     ) -> Result<Response<ReplayManyResponse>, Status> {
+        let app = self.app(&request, Scope::Replay)?;
         let request = filter::match_request_of(request.get_ref())?;
         let dry_run = if request.is_dry_run { DryRun::Yes } else { DryRun::No };
-        let app = &self.app;
         let (limit, rate) = (request.limit, request.rate_per_minute);
-        let replaying = replay_matching(&app.store, &app.tenant, &request.filter, limit, rate, dry_run);
+        let filter = app.narrowed(request.filter)?;
+        let replaying = replay_matching(&app.store, &app.tenant, &filter, limit, rate, dry_run);
         let report = replaying.await.map_err(ApiError::from)?;
         Ok(Response::new(ReplayManyResponse {
             matched: report.matched,

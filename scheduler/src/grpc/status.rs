@@ -18,9 +18,10 @@ pub(super) fn code_of(error: &ApiError) -> Code {
         (409, _) if error.retry_delay().is_some() => Code::Aborted,
         (409, _) => Code::FailedPrecondition,
         (400 | 422, _) => Code::InvalidArgument,
+        (401, _) => Code::Unauthenticated,
         (403, _) => Code::PermissionDenied,
         (404, _) => Code::NotFound,
-        (413, _) => Code::ResourceExhausted,
+        (413 | 429, _) => Code::ResourceExhausted,
         (503, _) => Code::Unavailable,
         _ => Code::Internal,
     }
@@ -84,7 +85,12 @@ mod tests {
             (ApiError::not_possible("it moves; try again").retry_after(1), Code::Aborted),
             (ApiError::database_unavailable(), Code::Unavailable),
             (ApiError::internal(), Code::Internal),
+            (ApiError::new(StatusCode::UNAUTHORIZED, "invalid_api_key", ""), Code::Unauthenticated),
             (ApiError::new(StatusCode::FORBIDDEN, "forbidden", ""), Code::PermissionDenied),
+            (
+                ApiError::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", ""),
+                Code::ResourceExhausted,
+            ),
         ];
         for (error, code) in table {
             assert_eq!(Status::from(error.clone()).code(), code, "{error:?}");

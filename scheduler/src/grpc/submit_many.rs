@@ -120,7 +120,8 @@ impl Intake<'_> {
         self.next_index += 1;
         // After a message that can't be read, the stream has no further ones.
         batch.is_last = read.is_err() || self.next_index == MAX_JOBS;
-        let checked = read.and_then(|request| Ok(submission::job_of(&request, &self.app.tenant)?));
+        let checked =
+            read.and_then(|request| self.app.permitted(submission::job_of(&request, &self.app.tenant)?));
         let kept = checked.map(|mut job| {
             job.traceparent.clone_from(&self.traceparent);
             batch.bytes += job.body.len();
@@ -151,7 +152,7 @@ impl Answers<'_> {
             Ok(SubmitOutcome::Created(id)) => (Some(id), Ok(SubmitStatus::Created)),
             Ok(SubmitOutcome::Existing(id)) => (Some(id), Ok(SubmitStatus::Existing)),
             Ok(SubmitOutcome::Conflict(conflict)) => (None, Err(refused(conflict))),
-            Err(error) => (id, Err(error)),
+            Err(error) => (id.filter(|_| error.status().is_server_error()), Err(error)),
         };
         *match outcome {
             Ok(SubmitStatus::Created) => &mut self.response.created,

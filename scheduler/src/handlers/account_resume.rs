@@ -1,10 +1,10 @@
 //! `POST /v1/accounts/{a}/resume`: use an account again, after its key was set right or it was paid.
 
-use axum::{Json, extract::State};
+use axum::Json;
 use sluice_store::PausedKind;
 
 use super::{queue_pause::PauseState, upstreams};
-use crate::server::{ApiError, App, ErrorBody, NameInPath};
+use crate::server::{ApiError, ErrorBody, MayOperate, NameInPath};
 
 /// Resume an account
 ///
@@ -13,6 +13,7 @@ use crate::server::{ApiError, App, ErrorBody, NameInPath};
     post,
     path = "/v1/accounts/{account}/resume",
     tag = "lines",
+    security(("api_key" = ["admin"])),
     params(("account" = String, Path, description = "The account's name")),
     responses(
         (status = 200, description = "It is not paused", body = PauseState),
@@ -20,6 +21,9 @@ use crate::server::{ApiError, App, ErrorBody, NameInPath};
         (status = 503, description = "The database is away", body = ErrorBody),
     )
 )]
-pub(crate) async fn resume(State(app): State<App>, name: NameInPath) -> Result<Json<PauseState>, ApiError> {
+pub(crate) async fn resume(
+    MayOperate(app): MayOperate,
+    name: NameInPath,
+) -> Result<Json<PauseState>, ApiError> {
     upstreams::resume(&app, PausedKind::Account, &name).await
 }

@@ -32,10 +32,10 @@ pub(super) fn json_bytes(status: StatusCode, bytes: Vec<u8>) -> Response {
     (status, [(CONTENT_TYPE, HeaderValue::from_static("application/json"))], bytes).into_response()
 }
 
-/// A job of our tenant, or 404.
+/// A job that the caller may see, or 404.
 pub(crate) async fn job(app: &App, id: JobId, bodies: Bodies) -> Result<JobView, ApiError> {
     let job = asked(READ_PATIENCE, app.store.job(&app.tenant, id, bodies)).await?;
-    job.ok_or_else(ApiError::job_not_found)
+    job.filter(|job| app.may_see(job)).ok_or_else(ApiError::job_not_found)
 }
 
 /// Answers with the job as it stands now.

@@ -3,6 +3,7 @@
 use axum::Json;
 
 use super::answers::WholeList;
+use crate::server::MayRead;
 
 /// List budgets
 ///
@@ -11,8 +12,9 @@ use super::answers::WholeList;
     get,
     path = "/v1/budgets",
     tag = "lines",
+    security(("api_key" = ["read"])),
     responses((status = 200, description = "The budgets", body = WholeList<serde_json::Value>))
 )]
-pub(crate) async fn list() -> Json<WholeList<serde_json::Value>> {
+pub(crate) async fn list(_: MayRead) -> Json<WholeList<serde_json::Value>> {
     Json(WholeList::of(Vec::new()))
 }

@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures::StreamExt;
 
 /// What the next look at the body brings.
-pub(super) enum NextLine {
+pub(crate) enum NextLine {
     /// A line, without its end.
     Line(Bytes),
     /// A line that was too long; it was thrown away and the next one follows.
@@ -18,7 +18,7 @@ pub(super) enum NextLine {
     Broken(&'static str),
 }
 
-pub(super) struct Lines {
+pub(crate) struct Lines {
     body: BodyDataStream,
     buffer: BytesMut,
     /// So much of the buffer was looked through in vain.
@@ -30,13 +30,13 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn new(body: BodyDataStream, most_bytes: usize, patience: Duration) -> Self {
+    pub(crate) fn new(body: BodyDataStream, most_bytes: usize, patience: Duration) -> Self {
         let buffer = BytesMut::new();
         Self { body, buffer, searched: 0, is_too_long: false, is_at_end: false, most_bytes, patience }
     }
 
     /// The next line. Safe to drop and to call again: what was read stays.
-    pub(super) async fn next(&mut self) -> NextLine {
+    pub(crate) async fn next(&mut self) -> NextLine {
         loop {
             if let Some(line) = self.take_line() {
                 return line;

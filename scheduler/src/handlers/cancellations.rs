@@ -1,11 +1,11 @@
 //! `POST /v1/cancellations`: cancel many jobs.
 
-use axum::{Json, extract::State};
+use axum::Json;
 
 use crate::{
     DryRun, InvalidInput, ManyReport, cancel_matching,
     input::{ManyRequest, parse_match_request},
-    server::{ApiError, App, ErrorBody, RequestBody},
+    server::{ApiError, ErrorBody, MayCancel, RequestBody},
 };
 
 /// Cancel many jobs
@@ -15,6 +15,7 @@ use crate::{
     post,
     path = "/v1/cancellations",
     tag = "many jobs",
+    security(("api_key" = ["cancel"])),
     request_body(content = ManyRequest, example = json!({"filter": {"queue": "nightly"}, "dry_run": true})),
     responses(
         (status = 200, description = "How many", body = ManyReport,
@@ -25,7 +26,7 @@ use crate::{
     )
 )]
 pub(crate) async fn cancel_many(
-    State(app): State<App>,
+    MayCancel(app): MayCancel,
     RequestBody(body): RequestBody,
 ) -> Result<Json<ManyReport>, ApiError> {
     let request = parse_match_request(&body)?;
@@ -34,6 +35,7 @@ pub(crate) async fn cancel_many(
         return Err(InvalidInput::at("/rate_per_minute", "not_supported", message).into());
     }
     let dry_run = if request.is_dry_run { DryRun::Yes } else { DryRun::No };
-    let report = cancel_matching(&app.store, &app.tenant, &request.filter, request.limit, dry_run);
+    let filter = app.narrowed(request.filter)?;
+    let report = cancel_matching(&app.store, &app.tenant, &filter, request.limit, dry_run);
     Ok(Json(report.await?))
 }

@@ -1,11 +1,11 @@
 //! `GET /v1/jobs/{id}/attempts`: the ledger of one job.
 
-use axum::{Json, extract::State};
+use axum::Json;
 
 use super::answers::WholeList;
 use crate::{
     attempt_json,
-    server::{ApiError, App, ErrorBody, JobIdInPath, READ_PATIENCE, asked},
+    server::{ApiError, ErrorBody, JobIdInPath, MayRead, READ_PATIENCE, asked},
 };
 
 /// The attempts of a job
@@ -15,6 +15,7 @@ use crate::{
     get,
     path = "/v1/jobs/{id}/attempts",
     tag = "jobs",
+    security(("api_key" = ["read"])),
     params(("id" = uuid::Uuid, Path, description = "The job")),
     responses(
         (status = 200, description = "The attempts", body = WholeList<serde_json::Value>, example = json!({
@@ -33,9 +34,10 @@ use crate::{
     )
 )]
 pub(crate) async fn attempts(
-    State(app): State<App>,
+    MayRead(app): MayRead,
     JobIdInPath(id): JobIdInPath,
 ) -> Result<Json<WholeList<serde_json::Value>>, ApiError> {
+    app.must_see(id).await?;
     let attempts = asked(READ_PATIENCE, app.store.attempts(&app.tenant, id)).await?;
     let attempts = attempts.ok_or_else(ApiError::job_not_found)?;
     Ok(Json(WholeList::of(attempts.iter().map(attempt_json).collect())))

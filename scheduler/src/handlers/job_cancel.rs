@@ -1,6 +1,6 @@
 //! `POST /v1/jobs/{id}/cancel`: end a job.
 
-use axum::{extract::State, response::Response};
+use axum::response::Response;
 use http::StatusCode;
 use sluice_domain::JobId;
 use sluice_store::CancelOutcome;
@@ -8,7 +8,7 @@ use sluice_store::CancelOutcome;
 use super::answers::job_now;
 use crate::{
     job_json::JobObject,
-    server::{ApiError, App, ErrorBody, JobIdInPath, READ_PATIENCE, asked},
+    server::{ApiError, App, ErrorBody, JobIdInPath, MayCancel, READ_PATIENCE, asked},
 };
 
 /// Cancel a job
@@ -18,6 +18,7 @@ use crate::{
     post,
     path = "/v1/jobs/{id}/cancel",
     tag = "jobs",
+    security(("api_key" = ["cancel"])),
     params(("id" = uuid::Uuid, Path, description = "The job")),
     responses(
         (status = 200, description = "The cancelled job", body = JobObject),
@@ -27,15 +28,16 @@ use crate::{
     )
 )]
 pub(crate) async fn cancel(
-    State(app): State<App>,
+    MayCancel(app): MayCancel,
     JobIdInPath(id): JobIdInPath,
 ) -> Result<Response, ApiError> {
     cancel_job(&app, id).await?;
     job_now(&app, id, StatusCode::OK).await
 }
 
-/// Cancels a job of our tenant.
+/// Cancels a job that the caller may see.
 pub(crate) async fn cancel_job(app: &App, id: JobId) -> Result<(), ApiError> {
+    app.must_see(id).await?;
     match asked(READ_PATIENCE, app.store.job_cancel(&app.tenant, id)).await? {
         CancelOutcome::Cancelled => {
             app.cancelled_bell.ring();

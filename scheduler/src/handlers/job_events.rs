@@ -2,10 +2,7 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use axum::{
-    extract::State,
-    response::sse::{Event, KeepAlive, Sse},
-};
+use axum::response::sse::{Event, KeepAlive, Sse};
 use futures::Stream;
 use sluice_domain::{JobId, JobView};
 use sluice_store::Bodies;
@@ -16,7 +13,7 @@ use crate::{
     BodyForm,
     hub::has_changed,
     job_json,
-    server::{ApiError, App, ErrorBody, JobIdInPath},
+    server::{ApiError, App, ErrorBody, JobIdInPath, MayRead},
 };
 
 /// So often a comment shows that the connection lives.
@@ -30,6 +27,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
     get,
     path = "/v1/jobs/{id}/events",
     tag = "jobs",
+    security(("api_key" = ["read"])),
     params(("id" = uuid::Uuid, Path, description = "The job")),
     responses(
         (status = 200, description = "The changes", body = String, content_type = "text/event-stream",
@@ -39,7 +37,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
     )
 )]
 pub(crate) async fn events(
-    State(app): State<App>,
+    MayRead(app): MayRead,
     JobIdInPath(id): JobIdInPath,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     let watch = Watch::begin(app, id).await?;
@@ -74,14 +72,19 @@ impl Watch {
         self.told.as_ref().is_some_and(|told| told.state.is_terminal())
     }
 
-    /// The next change; `None` when the job has ended and that was told, or the server stops.
+    /// The next change; `None` when the job has ended and that was told, the server stops, or the caller's key is not
+    /// valid any more.
     pub(crate) async fn next_job(&mut self) -> Option<Arc<JobView>> {
         if self.is_over() {
             return None;
         }
-        let job = match self.next.take() {
-            Some(first) => first,
-            None => self.next_change().await?,
+        let job = if let Some(first) = self.next.take() {
+            first
+        } else {
+            let job = self.next_change().await?;
+            // A stream may last for hours, and its key be revoked meanwhile.
+            self.app.still_admitted().await.ok()?;
+            job
         };
         self.told = Some(Arc::clone(&job));
         Some(job)

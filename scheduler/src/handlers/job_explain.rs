@@ -1,10 +1,10 @@
 //! `GET /v1/jobs/{id}/explain`: why a job is not running.
 
-use axum::{Json, extract::State};
+use axum::Json;
 
 use crate::{
     Explanation,
-    server::{ApiError, App, ErrorBody, JobIdInPath, SCAN_PATIENCE, asked},
+    server::{ApiError, ErrorBody, JobIdInPath, MayRead, SCAN_PATIENCE, asked},
 };
 
 /// Why a job is not running
@@ -14,6 +14,7 @@ use crate::{
     get,
     path = "/v1/jobs/{id}/explain",
     tag = "jobs",
+    security(("api_key" = ["read"])),
     params(("id" = uuid::Uuid, Path, description = "The job")),
     responses(
         (status = 200, description = "The answer", body = Explanation, example = json!({
@@ -27,9 +28,10 @@ use crate::{
     )
 )]
 pub(crate) async fn explain(
-    State(app): State<App>,
+    MayRead(app): MayRead,
     JobIdInPath(id): JobIdInPath,
 ) -> Result<Json<Explanation>, ApiError> {
+    app.must_see(id).await?;
     let explaining = crate::explain(&app.store, app.fixed_configuration(), &app.tenant, id);
     let explanation = asked(SCAN_PATIENCE, explaining).await?;
     explanation.map(Json).ok_or_else(ApiError::job_not_found)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::{extract::State, response::Response};
+use axum::response::Response;
 use http::StatusCode;
 use sluice_domain::JobId;
 use sluice_store::Bodies;
@@ -11,7 +11,7 @@ use super::answers::{job, job_now};
 use crate::{
     InvalidInput,
     job_json::JobObject,
-    server::{ApiError, App, ErrorBody, JobIdInPath, QueryPairs},
+    server::{ApiError, App, ErrorBody, JobIdInPath, MayRead, QueryPairs},
 };
 
 /// The longest wait of one request; longer ones count as this, and the client asks again.
@@ -24,6 +24,7 @@ pub(crate) const MAX_WAIT: Duration = Duration::from_mins(1);
     get,
     path = "/v1/jobs/{id}",
     tag = "jobs",
+    security(("api_key" = ["read"])),
     params(
         ("id" = uuid::Uuid, Path, description = "The job"),
         ("wait" = Option<String>, Query, description = "How long to wait for its end, such as `30s`; more than `60s` counts as `60s`"),
@@ -46,7 +47,7 @@ pub(crate) const MAX_WAIT: Duration = Duration::from_mins(1);
     )
 )]
 pub(crate) async fn get(
-    State(app): State<App>,
+    MayRead(app): MayRead,
     JobIdInPath(id): JobIdInPath,
     mut query: QueryPairs,
 ) -> Result<Response, ApiError> {
@@ -73,7 +74,8 @@ pub(crate) async fn wait_for_end(app: &App, id: JobId, wait: Duration) -> Result
         () = tokio::time::sleep(wait) => {}
         () = app.stopping.cancelled() => {}
     }
-    Ok(())
+    // The key may have been revoked meanwhile.
+    app.still_admitted().await
 }
 
 fn parse_wait(text: &str) -> Result<Duration, InvalidInput> {

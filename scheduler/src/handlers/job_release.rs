@@ -1,13 +1,13 @@
 //! `POST /v1/jobs/{id}/release`: let a held job go on.
 
-use axum::{extract::State, response::Response};
+use axum::response::Response;
 use http::StatusCode;
 use sluice_store::ReleaseOutcome;
 
 use super::answers::job_now;
 use crate::{
     job_json::JobObject,
-    server::{ApiError, App, ErrorBody, JobIdInPath, READ_PATIENCE, asked},
+    server::{ApiError, ErrorBody, JobIdInPath, MayReplay, READ_PATIENCE, asked},
 };
 
 /// Release a held job
@@ -17,6 +17,7 @@ use crate::{
     post,
     path = "/v1/jobs/{id}/release",
     tag = "jobs",
+    security(("api_key" = ["replay"])),
     params(("id" = uuid::Uuid, Path, description = "The job")),
     responses(
         (status = 200, description = "The queued job", body = JobObject),
@@ -26,9 +27,10 @@ use crate::{
     )
 )]
 pub(crate) async fn release(
-    State(app): State<App>,
+    MayReplay(app): MayReplay,
     JobIdInPath(id): JobIdInPath,
 ) -> Result<Response, ApiError> {
+    app.must_see(id).await?;
     match asked(READ_PATIENCE, app.store.job_release(&app.tenant, id)).await? {
         ReleaseOutcome::Released => {
             app.ready_bell.ring();

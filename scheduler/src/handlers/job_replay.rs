@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::{extract::State, response::Response};
+use axum::response::Response;
 use http::StatusCode;
 use sluice_domain::JobId;
 use sluice_store::ReplayOutcome;
@@ -10,7 +10,7 @@ use sluice_store::ReplayOutcome;
 use super::answers::job_now;
 use crate::{
     job_json::JobObject,
-    server::{ApiError, App, ErrorBody, JobIdInPath, READ_PATIENCE, asked},
+    server::{ApiError, App, ErrorBody, JobIdInPath, MayReplay, READ_PATIENCE, asked},
 };
 
 /// Replay a job
@@ -21,6 +21,7 @@ use crate::{
     post,
     path = "/v1/jobs/{id}/replay",
     tag = "jobs",
+    security(("api_key" = ["replay"])),
     params(("id" = uuid::Uuid, Path, description = "The job")),
     responses(
         (status = 200, description = "The queued job", body = JobObject),
@@ -30,15 +31,16 @@ use crate::{
     )
 )]
 pub(crate) async fn replay(
-    State(app): State<App>,
+    MayReplay(app): MayReplay,
     JobIdInPath(id): JobIdInPath,
 ) -> Result<Response, ApiError> {
     replay_job(&app, id).await?;
     job_now(&app, id, StatusCode::OK).await
 }
 
-/// Starts an ended job of our tenant again.
+/// Starts an ended job again that the caller may see.
 pub(crate) async fn replay_job(app: &App, id: JobId) -> Result<(), ApiError> {
+    app.must_see(id).await?;
     let replaying = app.store.job_replay_if_ended(&app.tenant, id, Duration::ZERO);
     match asked(READ_PATIENCE, replaying).await? {
         ReplayOutcome::Queued => {

@@ -1,9 +1,6 @@
 //! `GET /v1/jobs/{id}/result`: the exact bytes of a result.
 
-use axum::{
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::response::{IntoResponse, Response};
 use http::{
     HeaderValue,
     header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
@@ -14,7 +11,7 @@ use sluice_store::Bodies;
 use super::answers::job;
 use crate::{
     job_json::as_json,
-    server::{ApiError, App, ErrorBody, JobIdInPath},
+    server::{ApiError, ErrorBody, JobIdInPath, MayRead},
 };
 
 /// The exact bytes of a result
@@ -25,6 +22,7 @@ use crate::{
     get,
     path = "/v1/jobs/{id}/result",
     tag = "jobs",
+    security(("api_key" = ["read"])),
     params(("id" = uuid::Uuid, Path, description = "The job")),
     responses(
         (status = 200, description = "The bytes", body = Vec<u8>, content_type = "application/json"),
@@ -34,7 +32,7 @@ use crate::{
     )
 )]
 pub(crate) async fn result(
-    State(app): State<App>,
+    MayRead(app): MayRead,
     JobIdInPath(id): JobIdInPath,
 ) -> Result<Response, ApiError> {
     let job = job(&app, id, Bodies::Included).await?;

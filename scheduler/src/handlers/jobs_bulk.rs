@@ -9,7 +9,6 @@ use std::{collections::HashSet, time::Duration};
 
 use axum::{
     body::Body,
-    extract::State,
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -28,8 +27,10 @@ use super::{
     jobs_submit::{refused, traceparent_header},
 };
 use crate::{
-    InputFault, InvalidInput, parse_submission,
-    server::{ApiError, App, ErrorBody, MAX_REQUEST_BYTES, READ_PATIENCE, SCAN_PATIENCE, asked},
+    InputFault, InvalidInput,
+    access::Allowed,
+    parse_submission,
+    server::{ApiError, App, ErrorBody, MAX_REQUEST_BYTES, MaySubmit, READ_PATIENCE, SCAN_PATIENCE, asked},
     wall_clock,
 };
 
@@ -67,6 +68,7 @@ pub(crate) struct Answer<'a> {
     post,
     path = "/v1/jobs/bulk",
     tag = "jobs",
+    security(("api_key" = ["submit"])),
     request_body(
         content = String,
         content_type = "application/x-ndjson",
@@ -78,7 +80,7 @@ pub(crate) struct Answer<'a> {
          example = json!({"line": 1, "id": "0199a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b", "status": "created"})),
     )
 )]
-pub(crate) async fn submit_bulk(State(app): State<App>, headers: HeaderMap, body: Body) -> Response {
+pub(crate) async fn submit_bulk(MaySubmit(app): MaySubmit, headers: HeaderMap, body: Body) -> Response {
     let fields = SubmitFields { tenant: app.tenant.as_str(), protocol: "rest", jobs: None };
     let span = submit_span(&fields);
     let traceparent = traceparent_of(&span).or_else(|| traceparent_header(&headers));
@@ -164,7 +166,8 @@ impl Intake {
         let read = match next {
             NextLine::Line(line) if line.trim_ascii().is_empty() => return,
             NextLine::Line(line) => {
-                parse_submission(&line, &self.app.tenant, wall_clock()).map_err(ApiError::from)
+                let checked = parse_submission(&line, &self.app.tenant, wall_clock());
+                checked.map_err(ApiError::from).and_then(|job| self.app.permitted(job))
             }
             NextLine::TooLong => Err(too_long().into()),
             NextLine::End => {
@@ -203,7 +206,8 @@ impl Storing {
     }
 }
 
-/// Stores jobs that came over `protocol` in one statement; says of each what became of it.
+/// Stores jobs that came over `protocol` in one statement, as many of them as their caller may submit now; says of each
+/// what became of it.
 pub(crate) async fn submit_batch(
     app: &App,
     jobs: &[NewJob],
@@ -212,6 +216,28 @@ pub(crate) async fn submit_batch(
     if jobs.is_empty() {
         return Vec::new();
     }
+    let (allowed, refusal) = match allowed(app, jobs.len()).await {
+        Ok(Allowed { jobs, refusal: None }) => (jobs, ApiError::internal()),
+        Ok(Allowed { jobs, refusal: Some(refusal) }) => (jobs, refusal),
+        Err(refusal) => (0, refusal),
+    };
+    let (now, later) = jobs.split_at(allowed.min(jobs.len()));
+    let mut outcomes = if now.is_empty() { Vec::new() } else { store_batch(app, now, protocol).await };
+    outcomes.extend(later.iter().map(|_| Err(refusal.clone())));
+    outcomes
+}
+
+/// An upload may take hours, and its key be revoked meanwhile.
+async fn allowed(app: &App, jobs: usize) -> Result<Allowed, ApiError> {
+    app.still_admitted().await?;
+    app.allowance(jobs).await
+}
+
+async fn store_batch(
+    app: &App,
+    jobs: &[NewJob],
+    protocol: &'static str,
+) -> Vec<Result<SubmitOutcome, ApiError>> {
     // Jobs whose keys others hold uncommitted are stored one by one, which may take long.
     let outcomes: Vec<_> = match asked(SCAN_PATIENCE, app.store.submit_many(jobs)).await {
         Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
@@ -252,7 +278,8 @@ fn write_answer(
         Ok(SubmitOutcome::Created(id)) => (Some(id), Ok("created")),
         Ok(SubmitOutcome::Existing(id)) => (Some(id), Ok("existing")),
         Ok(SubmitOutcome::Conflict(conflict)) => (None, Err(refused(conflict))),
-        Err(error) => (id, Err(error)),
+        // A refusal that is the client's own was made before anything was stored.
+        Err(error) => (id.filter(|_| error.status().is_server_error()), Err(error)),
     };
     let (status, error) = match &outcome {
         Ok(status) => (Some(*status), None),

@@ -1,6 +1,6 @@
 //! `GET /v1/jobs`: a page of jobs, newest first.
 
-use axum::{extract::State, response::Response};
+use axum::response::Response;
 use http::StatusCode;
 use serde::Serialize;
 use sluice_domain::{JobFilter, JobId, JobView, PageCursor};
@@ -10,7 +10,7 @@ use super::answers::json_bytes;
 use crate::{
     BodyForm, InvalidInput, filter_from_pairs,
     job_json::JobObject,
-    server::{ApiError, App, ErrorBody, QueryPairs, SCAN_PATIENCE, asked},
+    server::{ApiError, App, ErrorBody, MayRead, QueryPairs, SCAN_PATIENCE, asked},
 };
 
 pub(crate) const DEFAULT_LIMIT: u32 = 20;
@@ -39,6 +39,7 @@ pub(crate) struct JobPage<'a> {
     get,
     path = "/v1/jobs",
     tag = "jobs",
+    security(("api_key" = ["read"])),
     params(
         ("state" = Option<String>, Query, description = "`queued`, `running`, `held`, `succeeded`, `failed`, `cancelled`"),
         ("queue" = Option<String>, Query, description = "Only of this queue"),
@@ -56,7 +57,7 @@ pub(crate) struct JobPage<'a> {
         (status = 503, description = "The database is away", body = ErrorBody),
     )
 )]
-pub(crate) async fn list(State(app): State<App>, mut query: QueryPairs) -> Result<Response, ApiError> {
+pub(crate) async fn list(MayRead(app): MayRead, mut query: QueryPairs) -> Result<Response, ApiError> {
     let limit = query.take("limit").map_or(Ok(DEFAULT_LIMIT), |text| parse_limit(&text))?;
     let after = query.take("after").map(|text| parse_after(&text)).transpose()?;
     let filter = filter_from_pairs(query.0.iter().map(|(name, value)| (name.as_str(), value.as_str())))?;
@@ -87,7 +88,8 @@ pub(crate) async fn page_of(
     limit: u32,
     after: Option<PageCursor>,
 ) -> Result<Page, ApiError> {
-    let matching = app.store.job_ids_matching(&app.tenant, filter, after, limit + 1);
+    let filter = app.narrowed(filter.clone())?;
+    let matching = app.store.job_ids_matching(&app.tenant, &filter, after, limit + 1);
     let mut ids = asked(SCAN_PATIENCE, matching).await?;
     let has_more = ids.len() > limit as usize;
     ids.truncate(limit as usize);

@@ -1,6 +1,6 @@
 //! `POST /v1/jobs`: submit one job.
 
-use axum::{extract::State, response::Response};
+use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use sluice_domain::{Conflict, IdempotencyKey, JobView, NewJob};
 use sluice_store::Bodies;
@@ -12,7 +12,7 @@ use crate::{
     BodyForm, InvalidInput, job_json,
     job_json::JobObject,
     parse_submission,
-    server::{ApiError, App, ErrorBody, RequestBody},
+    server::{ApiError, App, ErrorBody, MaySubmit, RequestBody},
     submitter::Stored,
     wall_clock,
 };
@@ -25,6 +25,7 @@ use crate::{
     post,
     path = "/v1/jobs",
     tag = "jobs",
+    security(("api_key" = ["submit"])),
     params(("Idempotency-Key" = Option<String>, Header, description = "The same as `idempotency_key` in the job")),
     request_body(
         content = super::jobs_submit::Submission,
@@ -44,11 +45,12 @@ use crate::{
         (status = 409, description = "Another submit with the key has not committed; see `Retry-After`", body = ErrorBody),
         (status = 413, description = "Too large", body = ErrorBody),
         (status = 422, description = "A field can't be used, or the key was used with another content", body = ErrorBody),
+        (status = 429, description = "The key's rate is used up, or too much waits; see `Retry-After`", body = ErrorBody),
         (status = 503, description = "The database is away", body = ErrorBody),
     )
 )]
 pub(crate) async fn submit(
-    State(app): State<App>,
+    MaySubmit(app): MaySubmit,
     headers: HeaderMap,
     RequestBody(body): RequestBody,
 ) -> Result<Response, ApiError> {
@@ -72,7 +74,7 @@ pub(crate) enum Submitted {
     Existing,
 }
 
-/// Stores one job that came over `protocol`. `traceparent` is the client's own. A new job is given back as it was stored,
+/// Stores one job that came over `protocol`, as its caller may submit it. `traceparent` is the client's own. A new job is given back as it was stored,
 /// whatever workers have made of it since; one that was there before as it stands now.
 pub(crate) async fn submit_job(
     app: &App,
@@ -80,6 +82,10 @@ pub(crate) async fn submit_job(
     protocol: &'static str,
     traceparent: Option<String>,
 ) -> Result<(JobView, Submitted), ApiError> {
+    job = app.permitted(job)?;
+    if let Some(refusal) = app.allowance(1).await?.refusal {
+        return Err(refusal);
+    }
     let fields = SubmitFields { tenant: app.tenant.as_str(), protocol, jobs: Some(1) };
     let span = submit_span(&fields);
     job.traceparent = traceparent_of(&span).or(traceparent);

@@ -2,16 +2,13 @@
 
 use std::time::Duration;
 
-use axum::{
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use sluice_store::QueueDepth;
 use sluice_telemetry::QueueDepth as Shown;
 use tokio::time::{Instant, sleep};
 
-use crate::server::{App, READ_PATIENCE, asked};
+use crate::server::{MayOperate, READ_PATIENCE, Shared, asked};
 
 /// How old the depths of queues may be.
 const AGE: Duration = Duration::from_secs(5);
@@ -28,36 +25,37 @@ const RELIEF: u32 = 10;
     get,
     path = "/metrics",
     tag = "server",
+    security(("api_key" = ["admin"])),
     responses((status = 200, description = "The metrics", body = String, content_type = "text/plain; version=0.0.4"))
 )]
-pub(crate) async fn metrics(State(app): State<App>) -> Response {
-    refresh_depths(&app).await;
+pub(crate) async fn metrics(MayOperate(app): MayOperate) -> Response {
+    refresh_depths(app.shared()).await;
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.registry.render_prometheus())
         .into_response()
 }
 
 /// Counts now and then, until the server stops: what is sent to a collector must be fresh though nobody scrapes.
-pub(crate) async fn keep_depths_fresh(app: App) {
+pub(crate) async fn keep_depths_fresh(shared: Shared) {
     let counting = async {
         loop {
-            refresh_depths(&app).await;
+            refresh_depths(&shared).await;
             sleep(PUSHED_AGE).await;
         }
     };
-    app.stopping.run_until_cancelled(counting).await;
+    shared.stopping.run_until_cancelled(counting).await;
 }
 
 /// Counts again where it is time. A database that is away leaves the last counts standing.
-async fn refresh_depths(app: &App) {
-    let Ok(mut next_count) = app.next_count.try_lock() else { return };
+async fn refresh_depths(shared: &Shared) {
+    let Ok(mut next_count) = shared.next_count.try_lock() else { return };
     let begun = Instant::now();
     if next_count.is_some_and(|next| begun < next) {
         return;
     }
     // Of all tenants: a scrape is the operator's.
-    if let Ok(queues) = asked(READ_PATIENCE, app.store.queue_depths(None)).await {
+    if let Ok(queues) = asked(READ_PATIENCE, shared.store.queue_depths(None)).await {
         let shown: Vec<Shown> = queues.iter().flat_map(shown).collect();
-        app.metrics.set_depths(&shown);
+        shared.metrics.set_depths(&shown);
     }
     *next_count = Some(Instant::now() + AGE.max(begun.elapsed() * RELIEF));
 }

@@ -1,9 +1,22 @@
 //! The endpoints, one a file: what it answers, its documentation, and the handler.
 
 pub(crate) mod account_resume;
+pub(crate) mod batch_cancel;
+pub(crate) mod batch_get;
+pub(crate) mod batches_create;
+pub(crate) mod batches_list;
 pub(crate) mod budgets_list;
 pub(crate) mod cancellations;
+pub(crate) mod chat_completions;
+pub(crate) mod completions;
+pub(crate) mod embeddings;
+pub(crate) mod file_content;
+pub(crate) mod file_delete;
+pub(crate) mod file_get;
+pub(crate) mod files_create;
+pub(crate) mod files_list;
 pub(crate) mod healthz;
+pub(crate) mod images_generations;
 pub(crate) mod job_attempts;
 pub(crate) mod job_cancel;
 pub(crate) mod job_events;
@@ -12,11 +25,14 @@ pub(crate) mod job_get;
 pub(crate) mod job_release;
 pub(crate) mod job_replay;
 pub(crate) mod job_result;
+pub(crate) mod job_stream;
 pub(crate) mod jobs_bulk;
 pub(crate) mod jobs_list;
 pub(crate) mod jobs_submit;
 pub(crate) mod limits_list;
 pub(crate) mod metrics;
+pub(crate) mod model_get;
+pub(crate) mod models_list;
 pub(crate) mod openapi;
 pub(crate) mod page;
 pub(crate) mod queue_pause;
@@ -31,5 +47,8 @@ pub(crate) mod upstreams_list;
 pub(crate) mod workers_list;
 
 pub(crate) mod answers;
-mod bulk_lines;
+mod batch_object;
+pub(crate) mod bulk_lines;
+mod cursor_list;
+mod file_object;
 mod upstreams;

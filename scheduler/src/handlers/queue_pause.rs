@@ -1,10 +1,10 @@
 //! `POST /v1/queues/{q}/pause`: stop a line.
 
-use axum::{Json, extract::State};
+use axum::Json;
 use serde::Serialize;
 use sluice_domain::QueueName;
 
-use crate::server::{ApiError, App, ErrorBody, NameInPath, READ_PATIENCE, asked};
+use crate::server::{ApiError, ErrorBody, MayAdminister, NameInPath, READ_PATIENCE, asked};
 
 /// Whether a queue, an upstream or an account is paused now.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -25,6 +25,7 @@ pub(crate) struct PauseState {
     post,
     path = "/v1/queues/{queue}/pause",
     tag = "lines",
+    security(("api_key" = ["admin"])),
     params(("queue" = String, Path, description = "The queue's name")),
     responses(
         (status = 200, description = "It is paused", body = PauseState),
@@ -32,9 +33,13 @@ pub(crate) struct PauseState {
         (status = 503, description = "The database is away", body = ErrorBody),
     )
 )]
-pub(crate) async fn pause(State(app): State<App>, name: NameInPath) -> Result<Json<PauseState>, ApiError> {
+pub(crate) async fn pause(
+    MayAdminister(app): MayAdminister,
+    name: NameInPath,
+) -> Result<Json<PauseState>, ApiError> {
     let queue = name.parse(QueueName::new)?;
+    app.must_use(&queue)?;
     asked(READ_PATIENCE, app.store.queue_pause(&app.tenant, &queue)).await?;
-    app.forget_gates().await;
+    app.forget_gates();
     Ok(Json(PauseState { object: "queue", name: queue.to_string(), paused: true }))
 }

@@ -1,10 +1,10 @@
 //! `POST /v1/queues/{q}/resume`: let a line go on.
 
-use axum::{Json, extract::State};
+use axum::Json;
 use sluice_domain::QueueName;
 
 use super::queue_pause::PauseState;
-use crate::server::{ApiError, App, ErrorBody, NameInPath, READ_PATIENCE, asked};
+use crate::server::{ApiError, ErrorBody, MayAdminister, NameInPath, READ_PATIENCE, asked};
 
 /// Resume a queue
 ///
@@ -13,6 +13,7 @@ use crate::server::{ApiError, App, ErrorBody, NameInPath, READ_PATIENCE, asked};
     post,
     path = "/v1/queues/{queue}/resume",
     tag = "lines",
+    security(("api_key" = ["admin"])),
     params(("queue" = String, Path, description = "The queue's name")),
     responses(
         (status = 200, description = "It is not paused", body = PauseState),
@@ -20,11 +21,15 @@ use crate::server::{ApiError, App, ErrorBody, NameInPath, READ_PATIENCE, asked};
         (status = 503, description = "The database is away", body = ErrorBody),
     )
 )]
-pub(crate) async fn resume(State(app): State<App>, name: NameInPath) -> Result<Json<PauseState>, ApiError> {
+pub(crate) async fn resume(
+    MayAdminister(app): MayAdminister,
+    name: NameInPath,
+) -> Result<Json<PauseState>, ApiError> {
     let queue = name.parse(QueueName::new)?;
+    app.must_use(&queue)?;
     if asked(READ_PATIENCE, app.store.queue_resume(&app.tenant, &queue)).await? {
         app.ready_bell.ring();
     }
-    app.forget_gates().await;
+    app.forget_gates();
     Ok(Json(PauseState { object: "queue", name: queue.to_string(), paused: false }))
 }

@@ -1,13 +1,13 @@
 //! `GET /v1/queues`: the lines.
 
-use axum::{Json, extract::State};
+use axum::Json;
 use serde::Serialize;
 use sluice_store::QueueDepth;
 
 use super::answers::WholeList;
 use crate::{
     job_json::rfc3339,
-    server::{ApiError, App, ErrorBody, SCAN_PATIENCE, asked},
+    server::{ApiError, ErrorBody, MayRead, SCAN_PATIENCE, asked},
 };
 
 /// A line with what stands in it.
@@ -60,12 +60,14 @@ impl From<QueueDepth> for QueueObject {
     get,
     path = "/v1/queues",
     tag = "lines",
+    security(("api_key" = ["read"])),
     responses(
         (status = 200, description = "The queues, by name", body = WholeList<QueueObject>),
         (status = 503, description = "The database is away", body = ErrorBody),
     )
 )]
-pub(crate) async fn list(State(app): State<App>) -> Result<Json<WholeList<QueueObject>>, ApiError> {
+pub(crate) async fn list(MayRead(app): MayRead) -> Result<Json<WholeList<QueueObject>>, ApiError> {
     let depths = asked(SCAN_PATIENCE, app.store.queue_depths(Some(&app.tenant))).await?;
-    Ok(Json(WholeList::of(depths.into_iter().map(QueueObject::from).collect())))
+    let allowed = depths.into_iter().filter(|queue| app.caller.rights.allow_queue(&queue.name));
+    Ok(Json(WholeList::of(allowed.map(QueueObject::from).collect())))
 }

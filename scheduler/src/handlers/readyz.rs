@@ -6,7 +6,7 @@ use axum::extract::State;
 use http::StatusCode;
 use sluice_store::SchemaState;
 
-use crate::server::{ApiError, App, ErrorBody, asked};
+use crate::server::{ApiError, ErrorBody, Shared, asked};
 
 /// A database that takes longer is not ready to be used.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -23,15 +23,15 @@ const PATIENCE: Duration = Duration::from_secs(1);
         (status = 503, description = "The database is away, or has to be migrated", body = ErrorBody),
     )
 )]
-pub(crate) async fn readyz(State(app): State<App>) -> Result<&'static str, ApiError> {
-    readiness(&app).await.map(|()| "ready\n")
+pub(crate) async fn readyz(State(shared): State<Shared>) -> Result<&'static str, ApiError> {
+    readiness(&shared).await.map(|()| "ready\n")
 }
 
 /// Whether the database can be used, or why not.
-pub(crate) async fn readiness(app: &App) -> Result<(), ApiError> {
+pub(crate) async fn readiness(shared: &Shared) -> Result<(), ApiError> {
     let not_ready =
         |message| Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "schema_not_ready", message));
-    match asked(PATIENCE, app.store.schema_state()).await? {
+    match asked(PATIENCE, shared.store.schema_state()).await? {
         SchemaState::Current | SchemaState::Ahead => Ok(()),
         SchemaState::Absent => not_ready("the database has no schema; run: sluice migrate"),
         SchemaState::Behind(_) => {

@@ -1,12 +1,12 @@
 //! `POST /v1/releases`: let many held jobs go on.
 
-use axum::{Json, extract::State};
+use axum::Json;
 
 use crate::{
     DryRun, InvalidInput, ManyReport,
     input::{ManyRequest, parse_match_request},
     release_matching,
-    server::{ApiError, App, ErrorBody, RequestBody},
+    server::{ApiError, ErrorBody, MayReplay, RequestBody},
 };
 
 /// Release many held jobs
@@ -16,6 +16,7 @@ use crate::{
     post,
     path = "/v1/releases",
     tag = "many jobs",
+    security(("api_key" = ["replay"])),
     request_body(content = ManyRequest, example = json!({"filter": {"queue": "nightly"}, "limit": 100})),
     responses(
         (status = 200, description = "How many", body = ManyReport,
@@ -26,7 +27,7 @@ use crate::{
     )
 )]
 pub(crate) async fn release_many(
-    State(app): State<App>,
+    MayReplay(app): MayReplay,
     RequestBody(body): RequestBody,
 ) -> Result<Json<ManyReport>, ApiError> {
     let request = parse_match_request(&body)?;
@@ -35,6 +36,7 @@ pub(crate) async fn release_many(
         return Err(InvalidInput::at("/rate_per_minute", "not_supported", message).into());
     }
     let dry_run = if request.is_dry_run { DryRun::Yes } else { DryRun::No };
-    let report = release_matching(&app.store, &app.tenant, &request.filter, request.limit, dry_run);
+    let filter = app.narrowed(request.filter)?;
+    let report = release_matching(&app.store, &app.tenant, &filter, request.limit, dry_run);
     Ok(Json(report.await?))
 }

@@ -1,12 +1,12 @@
 //! `POST /v1/replays`: start many ended jobs again.
 
-use axum::{Json, extract::State};
+use axum::Json;
 
 use crate::{
     DryRun, ManyReport,
     input::{ManyRequest, parse_match_request},
     replay_matching,
-    server::{ApiError, App, ErrorBody, RequestBody},
+    server::{ApiError, ErrorBody, MayReplay, RequestBody},
 };
 
 /// Replay many jobs
@@ -17,6 +17,7 @@ use crate::{
     post,
     path = "/v1/replays",
     tag = "many jobs",
+    security(("api_key" = ["replay"])),
     request_body(content = ManyRequest, example = json!({"filter": {"state": "failed", "error_class": "rate_limited", "queue": "default"}, "rate_per_minute": 600})),
     responses(
         (status = 200, description = "How many", body = ManyReport,
@@ -27,18 +28,13 @@ use crate::{
     )
 )]
 pub(crate) async fn replay_many(
-    State(app): State<App>,
+    MayReplay(app): MayReplay,
     RequestBody(body): RequestBody,
 ) -> Result<Json<ManyReport>, ApiError> {
     let request = parse_match_request(&body)?;
     let dry_run = if request.is_dry_run { DryRun::Yes } else { DryRun::No };
-    let report = replay_matching(
-        &app.store,
-        &app.tenant,
-        &request.filter,
-        request.limit,
-        request.rate_per_minute,
-        dry_run,
-    );
+    let filter = app.narrowed(request.filter)?;
+    let report =
+        replay_matching(&app.store, &app.tenant, &filter, request.limit, request.rate_per_minute, dry_run);
     Ok(Json(report.await?))
 }

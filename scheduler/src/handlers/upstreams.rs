@@ -18,7 +18,7 @@ pub(super) async fn resume(
     let was_paused = asked(READ_PATIENCE, app.store.resume(kind, name.as_str())).await?;
     if was_paused {
         app.ready_bell.ring();
-        app.forget_gates().await;
+        app.forget_gates();
     } else {
         require_configured(app, kind, name.as_str()).await?;
     }

@@ -1,15 +1,15 @@
 //! `GET /v1/upstreams`: where calls go.
 
-use axum::{Json, extract::State};
+use axum::Json;
 use serde::Serialize;
 use sluice_config::Upstream;
-use sluice_store::{Pause, PausedKind};
+use sluice_store::{OpenBreaker, Pause, PausedKind};
 
 use super::answers::WholeList;
 use crate::{
     Gates,
     job_json::rfc3339,
-    server::{ApiError, App, ErrorBody},
+    server::{ApiError, ErrorBody, MayRead},
 };
 
 /// An upstream of the configuration.
@@ -33,6 +33,39 @@ pub(crate) struct UpstreamObject {
     weight: u16,
     /// Why it is not called; `null` where it is.
     paused: Option<PauseObject>,
+    /// Whether it fails, and what is done about that.
+    breaker: BreakerObject,
+}
+
+/// A circuit breaker.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Breaker)]
+pub(crate) struct BreakerObject {
+    /// `closed`: it is called. `open`: it fails, and calls wait or go to the next target. `half_open`: one call tries
+    /// whether it works again.
+    #[schema(example = "closed")]
+    state: &'static str,
+    /// Since when it fails.
+    since: Option<String>,
+    /// The class of the last failure, or `silent`: calls waited and a probe got no answer.
+    #[schema(example = "server_error")]
+    reason: Option<String>,
+    /// When a call tries it at the latest; sooner when a probe is answered.
+    trial_at: Option<String>,
+    /// Calls that have tried it since, and failed.
+    failed_trials: u32,
+}
+
+impl BreakerObject {
+    fn of(open: Option<&OpenBreaker>) -> Self {
+        Self {
+            state: open.map_or("closed", OpenBreaker::state),
+            since: open.map(|open| rfc3339(open.opened_at)),
+            reason: open.map(|open| open.reason.clone()),
+            trial_at: open.map(|open| rfc3339(open.trial_at)),
+            failed_trials: open.map_or(0, |open| open.failed_trials),
+        }
+    }
 }
 
 /// A pause.
@@ -57,17 +90,18 @@ impl PauseObject {
 
 /// List upstreams
 ///
-/// Those of the configuration, each with its pause or its account's.
+/// Those of the configuration, each with its pause or its account's, and its breaker.
 #[utoipa::path(
     get,
     path = "/v1/upstreams",
     tag = "lines",
+    security(("api_key" = ["read"])),
     responses(
         (status = 200, description = "The upstreams", body = WholeList<UpstreamObject>),
         (status = 503, description = "The database is away", body = ErrorBody),
     )
 )]
-pub(crate) async fn list(State(app): State<App>) -> Result<Json<WholeList<UpstreamObject>>, ApiError> {
+pub(crate) async fn list(MayRead(app): MayRead) -> Result<Json<WholeList<UpstreamObject>>, ApiError> {
     let gates = app.gates().await?;
     let configured = gates.configuration().map(|known| known.upstreams.as_slice()).unwrap_or_default();
     Ok(Json(WholeList::of(configured.iter().map(|upstream| shown(upstream, &gates)).collect())))
@@ -86,5 +120,6 @@ fn shown(upstream: &Upstream, gates: &Gates) -> UpstreamObject {
         priority: upstream.priority,
         weight: upstream.weight,
         paused: pause.map(PauseObject::of),
+        breaker: BreakerObject::of(gates.breaker_of(upstream.name.as_str())),
     }
 }

@@ -1,10 +1,10 @@
 //! `GET /v1/workers`: who works.
 
-use axum::{Json, extract::State};
+use axum::Json;
 use sluice_store::WorkerRow;
 
 use super::answers::WholeList;
-use crate::server::{ApiError, App, ErrorBody, READ_PATIENCE, asked};
+use crate::server::{ApiError, ErrorBody, MayOperate, READ_PATIENCE, asked};
 
 /// List workers
 ///
@@ -13,6 +13,7 @@ use crate::server::{ApiError, App, ErrorBody, READ_PATIENCE, asked};
     get,
     path = "/v1/workers",
     tag = "lines",
+    security(("api_key" = ["admin"])),
     responses(
         (status = 200, description = "The workers", body = WholeList<serde_json::Value>, example = json!({
             "object": "list", "data": [{
@@ -23,7 +24,9 @@ use crate::server::{ApiError, App, ErrorBody, READ_PATIENCE, asked};
         (status = 503, description = "The database is away", body = ErrorBody),
     )
 )]
-pub(crate) async fn list(State(app): State<App>) -> Result<Json<WholeList<serde_json::Value>>, ApiError> {
+pub(crate) async fn list(
+    MayOperate(app): MayOperate,
+) -> Result<Json<WholeList<serde_json::Value>>, ApiError> {
     let workers = asked(READ_PATIENCE, app.store.workers()).await?;
     Ok(Json(WholeList::of(workers.iter().map(WorkerRow::to_json).collect())))
 }

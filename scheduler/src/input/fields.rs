@@ -20,22 +20,7 @@ pub(crate) struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// Takes apart a whole document.
     pub(crate) fn of_document(document: &'a [u8], known: &[&str]) -> Result<Self, InvalidInput> {
-        let text = std::str::from_utf8(document).map_err(|error| {
-            let message = format!("the text is not UTF-8 at byte {}", error.valid_up_to());
-            InvalidInput::malformed("invalid_utf8", message)
-        })?;
-        if is_deeper_than(MAX_DEPTH, document) {
-            let message = format!("the JSON is nested deeper than {MAX_DEPTH} levels");
-            return Err(InvalidInput::malformed("too_deep", message));
-        }
-        let members: Members<'a> = serde_json::from_str(text).map_err(|error| {
-            if error.is_data() {
-                InvalidInput::malformed("not_an_object", "the text must be one JSON object")
-            } else {
-                InvalidInput::malformed("malformed_json", format!("the text is not JSON: {error}"))
-            }
-        })?;
-        Self { at: String::new(), members }.checked(known)
+        Self { at: String::new(), members: members_of_document(document)? }.checked(known)
     }
 
     /// Takes apart the member `name`, which is an object too.
@@ -143,6 +128,25 @@ impl<'a> Fields<'a> {
         }
         Ok(Some(map))
     }
+}
+
+/// The members of a whole document, whatever their names are.
+pub(super) fn members_of_document(document: &[u8]) -> Result<Members<'_>, InvalidInput> {
+    let text = std::str::from_utf8(document).map_err(|error| {
+        let message = format!("the text is not UTF-8 at byte {}", error.valid_up_to());
+        InvalidInput::malformed("invalid_utf8", message)
+    })?;
+    if is_deeper_than(MAX_DEPTH, document) {
+        let message = format!("the JSON is nested deeper than {MAX_DEPTH} levels");
+        return Err(InvalidInput::malformed("too_deep", message));
+    }
+    serde_json::from_str(text).map_err(|error| {
+        if error.is_data() {
+            InvalidInput::malformed("not_an_object", "the text must be one JSON object")
+        } else {
+            InvalidInput::malformed("malformed_json", format!("the text is not JSON: {error}"))
+        }
+    })
 }
 
 /// What a time must look like.

@@ -3,6 +3,9 @@
 //! Values are kept as the raw slices of the input until they are understood: a job's body is stored byte for byte, and
 //! numbers that no float can hold pass through. Not here: HTTP (`server`, `handlers`).
 
+mod batch_line;
+mod call;
+mod call_headers;
 mod depth;
 mod fields;
 mod filter;
@@ -11,6 +14,9 @@ mod submission;
 
 use std::fmt::Display;
 
+pub(crate) use batch_line::parse_batch_line;
+pub(crate) use call::{AnswerForm, NewCall, parse_call};
+pub(crate) use call_headers::CallWishes;
 use depth::is_deeper_than;
 pub(crate) use fields::Fields;
 pub use filter::filter_from_pairs;

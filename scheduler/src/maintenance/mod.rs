@@ -2,8 +2,8 @@
 //! over what another holds, and any scheduler can die at any time. A loop takes no input but time, and repeating it
 //! changes nothing.
 //!
-//! Idle, all loops together ask 0.9 times a second: a scan each 2 s, dead processes each 6 s, deadlines each 10 s, how
-//! leases stand each 15 s, the rest hourly.
+//! Idle, all loops together ask 1.0 times a second at most: a scan each 2 s, dead processes each 6 s, deadlines
+//! each 10 s, how leases stand each 15 s, batches each 30 s, what is kept for minutes only each minute, the rest hourly.
 
 mod deadlines;
 mod janitor;
@@ -11,6 +11,7 @@ mod known_dead;
 mod lease_watch;
 mod pace;
 mod reaper;
+mod sweeper;
 
 use std::time::Duration;
 
@@ -21,8 +22,12 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     deadlines::DeadlineEnder, janitor::Janitor, known_dead::KnownDeadEnder, lease_watch::LeaseWatch,
-    reaper::LeaseReaper,
+    reaper::LeaseReaper, sweeper::Sweeper,
 };
+use crate::batches::{BatchBell, BatchMover};
+
+/// Batches that are moved on at once: one that is being read holds up no other.
+const BATCH_MOVERS: usize = 2;
 
 /// How the loops run.
 #[derive(Clone)]
@@ -39,6 +44,8 @@ pub struct MaintenanceOptions {
     pub keep_ledger: Duration,
     /// Where expired leases and the brake are shown.
     pub metrics: SchedulerMetrics,
+    /// Tells of batches; that of a server in the same process.
+    pub batch_bell: BatchBell,
 }
 
 impl MaintenanceOptions {
@@ -51,6 +58,7 @@ impl MaintenanceOptions {
             keep_results: Duration::from_hours(90 * 24),
             keep_ledger: Duration::from_hours(400 * 24),
             metrics,
+            batch_bell: BatchBell::default(),
         }
     }
 }
@@ -76,11 +84,17 @@ impl Maintenance {
         let reaper = LeaseReaper::new(store.clone(), &options);
         let known_dead = KnownDeadEnder::new(store.clone(), &options);
         let watch = LeaseWatch::new(store.clone(), &options);
+        let sweeper = Sweeper::new(store.clone());
+        for _ in 0..BATCH_MOVERS {
+            let mover = BatchMover::new(store.clone(), options.batch_bell.clone());
+            spawn_until(&mut loops, &stopping, mover.run());
+        }
         let deadlines = DeadlineEnder::new(store);
         spawn_until(&mut loops, &stopping, reaper.run());
         spawn_until(&mut loops, &stopping, known_dead.run());
         spawn_until(&mut loops, &stopping, watch.run());
         spawn_until(&mut loops, &stopping, deadlines.run());
+        spawn_until(&mut loops, &stopping, sweeper.run());
         spawn_until(&mut loops, &stopping, janitor.run());
         MaintenanceHandle { stopping, loops }
     }

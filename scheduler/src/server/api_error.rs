@@ -6,7 +6,7 @@ use axum::{
     Json,
     response::{IntoResponse, Response},
 };
-use http::{HeaderValue, StatusCode, header::RETRY_AFTER};
+use http::{HeaderName, HeaderValue, StatusCode, header::RETRY_AFTER};
 use serde::Serialize;
 use sluice_domain::JobId;
 use sluice_store::StoreError;
@@ -18,6 +18,9 @@ use crate::{InputFault, InvalidInput, SchedulerError};
 /// lock not available, cancelled by a timeout.
 const PASSING_STATES: [&str; 4] = ["40001", "40P01", "55P03", "57014"];
 
+/// By which OpenAI's servers tell its clients whether to repeat a request.
+pub(crate) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
 /// An error answer.
 #[derive(Clone, Debug)]
 pub(crate) struct ApiError {
@@ -26,6 +29,7 @@ pub(crate) struct ApiError {
     message: Cow<'static, str>,
     param: Option<String>,
     retry_after_s: Option<u16>,
+    is_final: bool,
 }
 
 /// The body of every answer that is no success.
@@ -54,7 +58,7 @@ pub(crate) struct ErrorContent<'a> {
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, code, message: message.into(), param: None, retry_after_s: None }
+        Self { status, code, message: message.into(), param: None, retry_after_s: None, is_final: false }
     }
 
     pub(crate) fn job_not_found() -> Self {
@@ -105,6 +109,12 @@ impl ApiError {
         self
     }
 
+    /// Tells clients that repeat requests by themselves not to: it would be work done twice.
+    pub(crate) fn not_to_be_repeated(mut self) -> Self {
+        self.is_final = true;
+        self
+    }
+
     pub(crate) fn status(&self) -> StatusCode {
         self.status
     }
@@ -140,6 +150,9 @@ impl IntoResponse for ApiError {
         let mut response = (self.status, Json(self.body())).into_response();
         if let Some(seconds) = self.retry_after_s {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.is_final {
+            response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         response
     }

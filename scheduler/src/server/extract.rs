@@ -8,10 +8,10 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use http::{StatusCode, header::CONTENT_LENGTH, request::Parts};
+use http::{HeaderMap, StatusCode, header::CONTENT_LENGTH, request::Parts};
 use sluice_domain::{InvalidName, JobId, MAX_BODY_BYTES};
 
-use super::{ApiError, App};
+use super::{ApiError, Shared};
 
 /// What may stand around a job's body: its other fields, and room for escapes.
 const OVERHEAD_BYTES: usize = 1024 * 1024;
@@ -24,11 +24,11 @@ const DISCARD_PATIENCE: Duration = Duration::from_secs(10);
 /// The id in the path. What is no id is an unknown job.
 pub(crate) struct JobIdInPath(pub(crate) JobId);
 
-impl FromRequestParts<App> for JobIdInPath {
+impl FromRequestParts<Shared> for JobIdInPath {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let text = path_parameter(parts, app).await?;
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, ApiError> {
+        let text = path_parameter(parts, shared).await?;
         text.parse().map(Self).map_err(|_| ApiError::job_not_found())
     }
 }
@@ -37,6 +37,11 @@ impl FromRequestParts<App> for JobIdInPath {
 pub(crate) struct NameInPath(String);
 
 impl NameInPath {
+    /// As it stands there.
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+
     /// Checks it.
     pub(crate) fn parse<T>(
         &self,
@@ -49,19 +54,19 @@ impl NameInPath {
     }
 }
 
-impl FromRequestParts<App> for NameInPath {
+impl FromRequestParts<Shared> for NameInPath {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        path_parameter(parts, app).await.map(Self)
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, ApiError> {
+        path_parameter(parts, shared).await.map(Self)
     }
 }
 
 /// The only parameter of the path, decoded.
-async fn path_parameter(parts: &mut Parts, app: &App) -> Result<String, ApiError> {
+async fn path_parameter(parts: &mut Parts, shared: &Shared) -> Result<String, ApiError> {
     let unreadable =
         || ApiError::new(StatusCode::BAD_REQUEST, "invalid_path", "the path is not UTF-8 when it is decoded");
-    let parameters = RawPathParams::from_request_parts(parts, app).await.map_err(|_| unreadable())?;
+    let parameters = RawPathParams::from_request_parts(parts, shared).await.map_err(|_| unreadable())?;
     parameters.iter().next().map(|(_, value)| value.to_owned()).ok_or_else(unreadable)
 }
 
@@ -77,10 +82,10 @@ impl QueryPairs {
     }
 }
 
-impl FromRequestParts<App> for QueryPairs {
+impl FromRequestParts<Shared> for QueryPairs {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, ApiError> {
         let query = parts.uri.query().unwrap_or_default();
         Ok(Self(url::form_urlencoded::parse(query.as_bytes()).into_owned().collect()))
     }
@@ -89,20 +94,28 @@ impl FromRequestParts<App> for QueryPairs {
 /// The whole body, within the limits of size and time.
 pub(crate) struct RequestBody(pub(crate) Bytes);
 
-impl FromRequest<App> for RequestBody {
+impl FromRequest<Shared> for RequestBody {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
-        let declared = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-        let declared: usize = declared.and_then(|length| length.parse().ok()).unwrap_or(0);
-        let body = request.into_body();
-        let reading = tokio::time::timeout(app.limits.body_timeout, read(body, declared));
-        let Ok(read) = reading.await else {
-            let message = "the request's body did not come in time";
-            return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message));
-        };
-        read.map(Self)
+    async fn from_request(request: Request, shared: &Shared) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        read_whole(&parts.headers, body, shared.limits.body_timeout).await.map(Self)
     }
+}
+
+/// Reads a whole body, within the limit of size.
+pub(super) async fn read_whole(
+    headers: &HeaderMap,
+    body: Body,
+    body_timeout: Duration,
+) -> Result<Bytes, ApiError> {
+    let declared = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    let declared: usize = declared.and_then(|length| length.parse().ok()).unwrap_or(0);
+    let Ok(read) = tokio::time::timeout(body_timeout, read(body, declared)).await else {
+        let message = "the request's body did not come in time";
+        return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message));
+    };
+    read
 }
 
 async fn read(body: Body, declared: usize) -> Result<Bytes, ApiError> {

@@ -22,8 +22,9 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
+use tower_http::add_extension::AddExtension;
 
-use super::ServerLimits;
+use super::{ServerLimits, admission::Peer};
 
 /// After a failed accept, such as for want of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -74,12 +75,12 @@ impl Listening {
             tokio::select! {
                 grace = &mut stopped => break grace.unwrap_or_default(),
                 accepted = accept(&self.listener, &places) => {
-                    if let Some((stream, place)) = accepted {
+                    if let Some((stream, peer, place)) = accepted {
                         // Answers are small and somebody waits for them.
                         let _ = stream.set_nodelay(true);
                         match self.protocol {
-                            Protocol::Rest => connections.spawn(self.rest(stream, place, &graceful)),
-                            Protocol::Grpc => connections.spawn(self.grpc(stream, place, graceful.watcher())),
+                            Protocol::Rest => connections.spawn(self.rest((stream, peer), place, &graceful)),
+                            Protocol::Grpc => connections.spawn(self.grpc((stream, peer), place, graceful.watcher())),
                         };
                     }
                 }
@@ -98,7 +99,7 @@ impl Listening {
 
     fn rest(
         &self,
-        stream: TcpStream,
+        (stream, peer): (TcpStream, Peer),
         place: OwnedSemaphorePermit,
         graceful: &GracefulShutdown,
     ) -> impl Future<Output = ()> + Send + 'static {
@@ -108,7 +109,7 @@ impl Listening {
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.head_timeout)
             .max_buf_size(self.limits.head_bytes);
-        let service = TowerToHyperService::new(self.router.clone());
+        let service = TowerToHyperService::new(AddExtension::new(self.router.clone(), peer));
         let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
         let connection = graceful.watch(connection);
         async move {
@@ -121,7 +122,7 @@ impl Listening {
 
     fn grpc(
         &self,
-        stream: TcpStream,
+        (stream, peer): (TcpStream, Peer),
         place: OwnedSemaphorePermit,
         watcher: Watcher,
     ) -> impl Future<Output = ()> + Send + 'static {
@@ -134,7 +135,7 @@ impl Listening {
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_header_list_size(u32::try_from(self.limits.head_bytes).unwrap_or(u32::MAX));
-        let service = TowerToHyperService::new(self.router.clone());
+        let service = TowerToHyperService::new(AddExtension::new(self.router.clone(), peer));
         let (head_timeout, stopping) = (self.limits.head_timeout, self.stopping.clone());
         async move {
             // Pings begin only after the client's first bytes, for which hyper has no timeout.
@@ -154,11 +155,11 @@ impl Listening {
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, Peer, OwnedSemaphorePermit)> {
     // Never closed, so there is always a permit to come.
     let place = Arc::clone(places).acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, _)) => Some((stream, place)),
+        Ok((stream, peer)) => Some((stream, Peer(peer), place)),
         Err(error) => {
             tracing::warn!(error = %error, "a connection could not be accepted");
             tokio::time::sleep(ACCEPT_RETRY).await;

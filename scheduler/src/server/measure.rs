@@ -10,10 +10,10 @@ use axum::{
 use sluice_telemetry::{HttpMeasure, ServerFields, record_server_status, server_span};
 use tracing::Instrument;
 
-use super::{ApiError, App};
+use super::{ApiError, Shared};
 
 /// Measures a request by its route's pattern, never by its path with ids.
-pub(super) async fn measure(State(app): State<App>, request: Request, next: Next) -> Response {
+pub(super) async fn measure(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
@@ -25,7 +25,7 @@ pub(super) async fn measure(State(app): State<App>, request: Request, next: Next
     let span = server_span(&fields);
     let response = next.run(request).instrument(span.clone()).await;
     record_server_status(&span, response.status().as_u16());
-    app.metrics.http_answered(&HttpMeasure {
+    shared.metrics.http_answered(&HttpMeasure {
         method: method.as_str(),
         route: route.as_deref(),
         status_code: response.status().as_u16(),

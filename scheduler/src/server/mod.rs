@@ -1,10 +1,11 @@
 //! The HTTP server: listening, limits on what clients may do to it, and the routes. Each endpoint stands in a file of
 //! its own under `handlers`.
 
-mod access;
+mod admission;
 mod api_error;
 mod app;
 mod database;
+mod document;
 mod extract;
 mod listen;
 mod measure;
@@ -24,14 +25,15 @@ use self::listen::Listening;
 pub(crate) use self::listen::Protocol;
 pub use self::routes::openapi_json;
 pub(crate) use self::{
-    api_error::{ApiError, ErrorBody},
-    app::App,
+    admission::{MayAdminister, MayCancel, MayOperate, MayRead, MayReplay, MaySubmit, app_for, peer_of},
+    api_error::{ApiError, ErrorBody, SHOULD_RETRY},
+    app::{App, Shared},
     database::{READ_PATIENCE, SCAN_PATIENCE, asked},
     extract::{JobIdInPath, MAX_REQUEST_BYTES, NameInPath, QueryPairs, RequestBody},
 };
-use crate::{SchedulerError, handlers::metrics::keep_depths_fresh};
+use crate::{BatchBell, SchedulerError, gates, handlers::metrics::keep_depths_fresh};
 
-/// Whether a server without API keys may be reached from other machines.
+/// Whether a server may be reached from other machines while there are no API keys.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Keyless {
     /// It listens on a loopback address, and answers only requests that name it so.
@@ -73,7 +75,7 @@ pub struct ServerOptions {
     pub store: Store,
     /// Where to listen; port 0 chooses one.
     pub listen: SocketAddr,
-    /// Whose jobs are submitted and shown.
+    /// The operator's tenant, and that of whoever comes while there are no keys.
     pub tenant: TenantName,
     /// Who may reach it.
     pub keyless: Keyless,
@@ -83,6 +85,8 @@ pub struct ServerOptions {
     pub metrics: MetricsRegistry,
     /// What clients may do to it.
     pub limits: ServerLimits,
+    /// Rung for batches; that of the maintenance in the same process.
+    pub batch_bell: BatchBell,
 }
 
 impl ServerOptions {
@@ -96,6 +100,7 @@ impl ServerOptions {
             fixed_configuration: None,
             metrics,
             limits: ServerLimits::default(),
+            batch_bell: BatchBell::default(),
         }
     }
 }
@@ -123,9 +128,10 @@ impl Server {
 pub(crate) async fn start(
     options: ServerOptions,
     protocol: Protocol,
-    router: impl FnOnce(App) -> Router,
+    router: impl FnOnce(Shared) -> Router,
 ) -> Result<ServerHandle, SchedulerError> {
-    if options.keyless == Keyless::LoopbackOnly && !options.listen.ip().is_loopback() {
+    let is_exposed = options.keyless == Keyless::LoopbackOnly && !options.listen.ip().is_loopback();
+    if is_exposed && lacks_callers(&options).await {
         return Err(SchedulerError::KeylessElsewhere(options.listen));
     }
     let failed = |source| SchedulerError::Listen { address: options.listen, source };
@@ -135,15 +141,26 @@ pub(crate) async fn start(
     let limits = Arc::new(options.limits);
     // Of a process with both servers, one counts.
     let is_exported = protocol == Protocol::Rest && options.metrics.is_exported();
-    let app = App::start(options, address, stopping.clone());
+    let shared = Shared::start(options, address, protocol, stopping.clone());
     if is_exported {
-        tokio::spawn(keep_depths_fresh(app.clone()));
+        tokio::spawn(keep_depths_fresh(shared.clone()));
     }
     let (stop, stopped) = oneshot::channel();
-    let listening = Listening { listener, protocol, router: router(app), limits, stopping };
+    let listening = Listening { listener, protocol, router: router(shared), limits, stopping };
     let task = tokio::spawn(listening.serve(stopped));
     tracing::info!(%address, protocol = protocol.as_str(), "the server listens");
     Ok(ServerHandle { address, stop: Some(stop), task })
+}
+
+/// Whether nobody could come in. A database that is away says nothing: then requests are refused one by one.
+async fn lacks_callers(options: &ServerOptions) -> bool {
+    let looking = async {
+        let is_any_made = options.store.api_keys_lookup(&[]).await?.is_any_made;
+        let applied = gates::configuration(&options.store).await?;
+        let configuration = options.fixed_configuration.clone().or(applied);
+        Ok::<_, SchedulerError>(!is_any_made && configuration.is_none_or(|known| known.access.is_empty()))
+    };
+    matches!(tokio::time::timeout(READ_PATIENCE, looking).await, Ok(Ok(true)))
 }
 
 impl ServerHandle {

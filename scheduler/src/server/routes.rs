@@ -6,28 +6,27 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{ApiError, App, access, measure};
+use super::{
+    ApiError, Shared, admission,
+    document::{Document, complete},
+    measure,
+};
 use crate::handlers as h;
 
-/// What is said about the whole API.
-#[derive(OpenApi)]
-#[openapi(
-    info(
-        title = "Sluice",
-        description = "A durable queue for LLM API calls. Errors have OpenAI's shape, with a stable `code`.",
-        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
-    ),
-    tags(
-        (name = "jobs", description = "Submit jobs, read them, act on them"),
-        (name = "many jobs", description = "Act on all jobs that a filter means"),
-        (name = "lines", description = "Queues, upstreams, accounts, limits, budgets, workers"),
-        (name = "server", description = "The server itself")
-    )
-)]
-struct Document;
-
-fn documented() -> OpenApiRouter<App> {
+fn documented() -> OpenApiRouter<Shared> {
     OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(h::chat_completions::complete))
+        .routes(routes!(h::completions::complete))
+        .routes(routes!(h::embeddings::embed))
+        .routes(routes!(h::images_generations::generate))
+        .routes(routes!(h::models_list::list))
+        .routes(routes!(h::model_get::get))
+        .routes(routes!(h::files_create::create, h::files_list::list))
+        .routes(routes!(h::file_get::get, h::file_delete::delete))
+        .routes(routes!(h::file_content::content))
+        .routes(routes!(h::batches_create::create, h::batches_list::list))
+        .routes(routes!(h::batch_get::get))
+        .routes(routes!(h::batch_cancel::cancel))
         .routes(routes!(h::jobs_submit::submit, h::jobs_list::list))
         .routes(routes!(h::jobs_bulk::submit_bulk))
         .routes(routes!(h::job_get::get))
@@ -35,6 +34,7 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(h::job_events::events))
         .routes(routes!(h::job_explain::explain))
         .routes(routes!(h::job_result::result))
+        .routes(routes!(h::job_stream::stream))
         .routes(routes!(h::job_cancel::cancel))
         .routes(routes!(h::job_replay::replay))
         .routes(routes!(h::job_release::release))
@@ -58,7 +58,7 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(h::page::page))
 }
 
-pub(super) fn router(app: App) -> Router {
+pub(super) fn router(shared: Shared) -> Router {
     let (router, _) = documented().split_for_parts();
     router
         .fallback(async || {
@@ -69,13 +69,15 @@ pub(super) fn router(app: App) -> Router {
             ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
         })
         .layer(CatchPanicLayer::custom(measure::panicked))
-        .layer(middleware::from_fn_with_state(app.clone(), access::refuse_foreign))
-        .layer(middleware::from_fn_with_state(app.clone(), measure::measure))
-        .with_state(app)
+        .layer(middleware::from_fn_with_state(shared.clone(), admission::admit))
+        .layer(middleware::from_fn_with_state(shared.clone(), measure::measure))
+        .with_state(shared)
 }
 
 /// The OpenAPI 3.1 document, made from the code.
 pub fn openapi_json() -> String {
-    // The document is made of strings, numbers, maps and lists.
-    documented().into_openapi().to_pretty_json().expect("the document is serialisable")
+    let mut document = documented().into_openapi();
+    complete(&mut document);
+    // It is made of strings, numbers, maps and lists.
+    document.to_pretty_json().expect("the document is serialisable")
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use sluice_domain::{Conflict, IdempotencyKey, NewJob, SubmitOutcome};
+use sluice_domain::{Conflict, IdempotencyKey, NewJob, SubmitOutcome, TenantName};
 use sluice_store::{Ringer, Store, StoreError};
 use tokio::{
     sync::Semaphore,
@@ -30,13 +30,16 @@ const LAST_PAUSE: Duration = Duration::from_millis(160);
 /// Looks at once, of all that wait.
 const LOOKS: usize = 4;
 
+/// A key is one of its tenant's.
+type TenantsKey = (TenantName, IdempotencyKey);
+
 /// Stores jobs one by one.
 pub(super) struct Loner {
     store: Store,
     ready_bell: Ringer,
     looks: Semaphore,
     /// The keys that are waited for, and by how many.
-    waited_for: Mutex<HashMap<IdempotencyKey, usize>>,
+    waited_for: Mutex<HashMap<TenantsKey, usize>>,
 }
 
 impl Loner {
@@ -46,8 +49,9 @@ impl Loner {
 
     /// Whether somebody waits for the key of this job.
     pub(super) fn waits_for_key_of(&self, job: &NewJob) -> bool {
-        let Some(key) = &job.idempotency_key else { return false };
-        self.waited_for.lock().unwrap_or_else(PoisonError::into_inner).contains_key(key)
+        let waited_for = self.waited_for.lock().unwrap_or_else(PoisonError::into_inner);
+        // Mostly nobody waits.
+        !waited_for.is_empty() && key_of(job).is_some_and(|key| waited_for.contains_key(&key))
     }
 
     /// Stores a job, and tells who submitted it.
@@ -111,17 +115,21 @@ impl Loner {
     }
 
     fn wait_for_key_of(&self, job: &NewJob) -> Option<KeyWait<'_>> {
-        let key = job.idempotency_key.clone()?;
+        let key = key_of(job)?;
         let mut waited_for = self.waited_for.lock().unwrap_or_else(PoisonError::into_inner);
         *waited_for.entry(key.clone()).or_default() += 1;
         Some(KeyWait { loner: self, key })
     }
 }
 
+fn key_of(job: &NewJob) -> Option<TenantsKey> {
+    Some((job.tenant.clone(), job.idempotency_key.clone()?))
+}
+
 /// Somebody waits for a key, until this is dropped.
 struct KeyWait<'a> {
     loner: &'a Loner,
-    key: IdempotencyKey,
+    key: TenantsKey,
 }
 
 impl Drop for KeyWait<'_> {

@@ -39,7 +39,7 @@ impl Fixture {
     pub async fn with(change: impl FnOnce(&mut ServerOptions)) -> Self {
         let database = TestDatabase::new().await;
         let store = Store::from_pool(database.pool().clone());
-        store.configuration_apply_if_newest(0, CONFIGURATION, "test").await.unwrap();
+        store.configuration_apply_if_newest(0, CONFIGURATION, &[], "test").await.unwrap();
         let mut options = options(store.clone());
         change(&mut options);
         let server = Server::start(options).await.unwrap();

@@ -2,9 +2,11 @@
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use sluice_store::PausedKind;
+use sluice_config::Configuration;
+use sluice_domain::PairFloors;
+use sluice_store::{Grant, LimitedGrant, PausedKind};
 
-use crate::fixture::{Fixture, chat, chat_with, in_days};
+use crate::fixture::{CONFIGURATION, Fixture, chat, chat_with, in_days};
 
 #[tokio::test]
 async fn queues_show_their_depth_and_their_pause() {
@@ -63,4 +65,36 @@ async fn workers_limits_and_budgets_are_listed_truthfully() {
     let id = fixture.incarnation().await;
     let (_, workers) = fixture.get_json("/v1/workers").await;
     assert_eq!(workers["data"][0]["id"], json!(id));
+}
+
+#[tokio::test]
+async fn a_full_limit_is_listed_and_explains_why_a_job_waits() {
+    let fixture = Fixture::new().await;
+    let document =
+        format!("{CONFIGURATION}limits: [ {{ account: acc, model: deepseek-flash, concurrency: 1 }} ]\n");
+    let limits = Configuration::parse(&document).unwrap().declared_limits();
+    fixture.store.configuration_apply_if_newest(1, &document, &limits, "test").await.unwrap();
+    let body = json!({"body": {"model": "deepseek-flash", "messages": []}});
+    fixture.submit(&body).await;
+    let waiting = fixture.submit(&body).await;
+    let entry = fixture.store.board(None, None).await.unwrap().remove(0);
+    let floors = PairFloors::default();
+    let grant = Grant { lane_id: entry.lane_id, priority: entry.priority, limit: 9, floors };
+    let grant = LimitedGrant { grant, limits: [limits[0].id()].into() };
+    let incarnation = fixture.incarnation().await;
+    let lease = fixture.store.lease_limited_many(incarnation, &[grant], 9).await.unwrap();
+    assert_eq!(lease.jobs.len(), 1);
+
+    let (_, listed) = fixture.get_json("/v1/limits").await;
+    assert_eq!(
+        listed["data"],
+        json!([{"object": "limit", "account": "acc", "model": "deepseek-flash", "queue": null, "kind": "concurrency",
+                "window_s": null, "limit": 1, "used": 1, "remaining": 0, "falls_at": null, "estimate": null}])
+    );
+    let (_, explanation) = fixture.get_json(&format!("/v1/jobs/{waiting}/explain")).await;
+    assert_eq!(
+        explanation["blockers"],
+        json!([{"kind": "limit", "until": null, "message": "A limit is used up: account \"acc\", model \
+                \"deepseek-flash\": 1 at once (1 used). A call has to end first."}])
+    );
 }

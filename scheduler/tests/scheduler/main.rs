@@ -2,9 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
+mod batches;
 mod brake;
 mod bulk;
+mod calls;
 mod errors;
+mod every_endpoint;
+mod files;
 mod fixture;
 mod fuzz;
 mod groups;
@@ -12,8 +16,11 @@ mod grpc;
 mod hardening;
 mod idempotency;
 mod jobs;
+mod keys;
 mod lines;
 mod maintenance;
 mod many;
 mod outage;
+mod streams;
+mod tokens;
 mod waiting;

@@ -2,10 +2,10 @@
 
 use anyhow::{Context, Result};
 use sluice_domain::{
-    CallId, Decision, ErrorClass, IncarnationId, LeasedJob, NanoUsd, Outcome, PairFloors, Settlement,
-    StoredAnswer, UpstreamUse, Usage,
+    CallId, Decision, DeclaredLimit, ErrorClass, IncarnationId, LeasedJob, LimitKind, LimitSubject, NanoUsd,
+    Outcome, PairFloors, Settlement, StoredAnswer, UpstreamUse, Usage,
 };
-use sluice_store::{Grant, NewIncarnation, Store};
+use sluice_store::{Grant, LimitedGrant, NewIncarnation, Store};
 
 /// Begins an incarnation that nobody beats for.
 pub async fn begin_incarnation(store: &Store) -> Result<IncarnationId> {
@@ -40,6 +40,21 @@ pub async fn grants(store: &Store, limit: u32) -> Result<Vec<Grant>> {
 /// Leases so many jobs at most.
 pub async fn lease(store: &Store, incarnation: IncarnationId, limit: u32) -> Result<Vec<LeasedJob>> {
     Ok(store.lease_many(incarnation, &grants(store, limit).await?, limit).await?)
+}
+
+/// A limit that never binds.
+pub fn a_limit() -> DeclaredLimit {
+    let subject = LimitSubject::Account { account: "by hand".to_owned(), model: None };
+    DeclaredLimit { subject, kind: LimitKind::Tokens, window_s: 60, cap: 1_000_000_000 }
+}
+
+/// Leases so many jobs at most, which take of [`a_limit`].
+pub async fn lease_limited(store: &Store, incarnation: IncarnationId, limit: u32) -> Result<Vec<LeasedJob>> {
+    let declared = a_limit();
+    store.limits_declare(std::slice::from_ref(&declared)).await?;
+    let limited = |grant| LimitedGrant { grant, limits: [declared.id()].into() };
+    let grants: Vec<_> = grants(store, limit).await?.into_iter().map(limited).collect();
+    Ok(store.lease_limited_many(incarnation, &grants, limit).await?.jobs)
 }
 
 /// Leases one job.

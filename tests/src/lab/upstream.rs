@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 
 use super::Plan;
 use crate::{
@@ -43,6 +44,14 @@ impl Upstream {
     /// Its address, for a proxy before it.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Changes its settings for calls that arrive later, as `POST /sim/config` takes them.
+    pub async fn change(&self, patch: &Value) -> Result<()> {
+        let url = format!("{}/sim/config", self.base_url());
+        let answer = reqwest::Client::new().post(url).json(patch).send().await?;
+        answer.error_for_status().context("change the simulator")?;
+        Ok(())
     }
 
     /// The calls that it received so far, in order of arrival.

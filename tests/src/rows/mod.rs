@@ -12,6 +12,8 @@ mod row_05;
 mod row_06;
 mod row_07;
 mod row_08;
+mod row_11;
+mod row_12;
 mod row_13;
 mod row_14;
 mod row_15;
@@ -111,6 +113,8 @@ pub const ROWS: &[Row] = &[
     row_06::ROW,
     row_07::ROW,
     row_08::ROW,
+    row_11::ROW,
+    row_12::ROW,
     row_13::ROW,
     row_14::ROW,
     row_15::ROW,

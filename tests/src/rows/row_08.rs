@@ -176,6 +176,8 @@ fn configuration(upstreams: &BTreeMap<&str, String>) -> Value {
         "routes": upstreams.keys().map(route).collect::<Vec<_>>(),
         "queues": [{"name": "default",
                     "retry": {"max_attempts": 2, "strategy": "fixed", "base_delay": "1s", "max_delay": "1s"}}],
+        // Each job is to be tried, also after others could not be sent.
+        "breaker": {"failure_threshold": 1000},
     })
 }
 

@@ -5,6 +5,7 @@
 //! single connection, must answer, and the server must see no transaction of it.
 
 mod acts;
+mod door_acts;
 mod handles;
 mod stage;
 
@@ -33,7 +34,10 @@ pub async fn run(case: &Case) -> Result<Report> {
     let mut stage = Stage::new().await?;
     let mut drops = 0;
     let acts: Vec<Act> =
-        [acts::hot(), acts::asked_by_people(), acts::upkeep()].into_iter().flatten().collect();
+        [acts::hot(), acts::asked_by_people(), acts::access(), acts::upkeep(), door_acts::door()]
+            .into_iter()
+            .flatten()
+            .collect();
     for act in &acts {
         drops += drop_everywhere(&mut stage, act)
             .await

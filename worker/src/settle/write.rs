@@ -144,7 +144,7 @@ pub(super) async fn note_written(
         // Told before the leases are let go of, so that whoever sees nothing in flight has been told everything.
         let _ = settled.send(told);
     }
-    core.held.remove_many(&leases);
+    core.let_go(&leases);
     if has_ended {
         core.ended.ring();
     }

@@ -55,17 +55,18 @@ impl Disk {
         let ending = EndsWith(Arc::clone(&course));
         tokio::task::spawn_blocking(move || {
             let _ending = ending;
-            if let Err(brought) = sender.send(act()) {
+            // With `undo`, so that whatever that holds is let go of by who is answered and not some time after.
+            if let Err((brought, undo)) = sender.send((act(), undo)) {
                 undo(brought);
             }
         });
-        if let Ok(brought) = timeout(patience, &mut receiver).await {
-            return brought.ok();
+        if let Ok(answered) = timeout(patience, &mut receiver).await {
+            return answered.ok().map(|(brought, _)| brought);
         }
         course.give_up();
         receiver.close();
         // It may have come back at the last moment.
-        receiver.try_recv().ok()
+        receiver.try_recv().ok().map(|(brought, _)| brought)
     }
 }
 

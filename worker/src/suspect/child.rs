@@ -69,7 +69,7 @@ async fn serve() -> io::Result<()> {
         Ok(call) => call,
         Err(error) => return tell(&Frame::NotBegun(error.to_string())),
     };
-    let mut made = std::pin::pin!(one_call::make(&call.client, call.request, &call.cancel));
+    let mut made = std::pin::pin!(one_call::make(&call.client, call.request, &call.cancel, None));
     let mut beats = interval(BEAT_INTERVAL);
     let report = loop {
         tokio::select! {

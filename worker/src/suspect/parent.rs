@@ -21,7 +21,7 @@ use tokio_util::{codec::FramedRead, sync::CancellationToken};
 
 use super::{
     Room,
-    wire::{CANCEL, Frame, FrameDecoder, Order, OrderHead},
+    wire::{CANCEL, Frame, FrameDecoder, Order, OrderHead, ToldCredential},
 };
 use crate::routing::Target;
 
@@ -86,9 +86,16 @@ impl Room<'_> {
             sent_at: None,
             duration: None,
             time_to_first_byte: None,
+            is_token_outdated: false,
         };
         let not_begun = |detail| report(WireOutcome::NotSent { reason: NotSentReason::NotBegun, detail });
-        let order = order(target, request);
+        let order = match order(target, request).await {
+            Ok(order) => order,
+            Err(detail) => {
+                let outcome = WireOutcome::NotSent { reason: NotSentReason::NoCredential, detail };
+                return InChild::Report(Box::new(report(outcome)));
+            }
+        };
         let limits = Limits::of(&order, self.stuck_after);
         let mut child = match self.start() {
             Ok(child) => child,
@@ -130,22 +137,27 @@ impl Room<'_> {
     }
 }
 
-fn order(target: &Target, request: CallRequest) -> Order {
+/// The order for a child. The error says why the call can't be authorised.
+async fn order(target: &Target, request: CallRequest) -> Result<Order, String> {
     let upstream = target.upstream.client.upstream();
-    let CallRequest { call_id, path, model, body, traceparent } = request;
+    let credential = ToldCredential::of(target.upstream.client.credential_to_tell().await?)
+        .ok_or_else(|| "there is no token".to_owned())?;
+    let CallRequest { call_id, path, model, body, traceparent, usual_duration } = request;
     let head = OrderHead {
         upstream: upstream.name.clone(),
         provider: upstream.dialect.as_str().to_owned(),
         base_url: upstream.base_url.clone(),
-        api_key: target.upstream.secret().map(|secret| secret.expose().to_owned()),
+        credential,
         timeouts: upstream.timeouts,
         max_answer_bytes: upstream.max_answer_bytes,
+        is_streamed_if_worth_it: upstream.is_streamed_if_worth_it,
+        usual_duration,
         call_id,
         path,
         model,
         traceparent,
     };
-    Order { head, body }
+    Ok(Order { head, body })
 }
 
 /// What a child may take.

@@ -5,12 +5,15 @@
 //! A frame is a letter, a length and as many bytes. The bytes of an answer have frames of their own, since JSON is no
 //! place for them. Lengths are 32 bits, the lowest first.
 
-use std::io::{self, Read, Write};
+use std::{
+    io::{self, Read, Write},
+    time::Duration,
+};
 
 use bytes::{Buf, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use sluice_domain::{ApiPath, CallId, ModelName, UpstreamName};
-use sluice_provider::{CallReport, CallRequest, Dialect, Secret, Timeouts, Upstream};
+use sluice_provider::{CallReport, CallRequest, Credential, Dialect, Hmac, Secret, Timeouts, Upstream};
 use tokio_util::codec::Decoder;
 
 /// The most bytes of a head or a text.
@@ -36,13 +39,53 @@ pub(super) struct OrderHead {
     pub(super) upstream: UpstreamName,
     pub(super) provider: String,
     pub(super) base_url: String,
-    pub(super) api_key: Option<String>,
+    pub(super) credential: ToldCredential,
     pub(super) timeouts: Timeouts,
     pub(super) max_answer_bytes: usize,
+    pub(super) is_streamed_if_worth_it: bool,
+    pub(super) usual_duration: Option<Duration>,
     pub(super) call_id: CallId,
     pub(super) path: ApiPath,
     pub(super) model: ModelName,
     pub(super) traceparent: Option<String>,
+}
+
+/// A credential as a child is told it: tokens are had by the parent, so that all calls share them.
+#[derive(PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ToldCredential {
+    None,
+    Bearer(String),
+    Header { name: String, value: String },
+    Hmac { key: String, signature_header: String, timestamp_header: String, nonce_header: String },
+}
+
+impl ToldCredential {
+    /// `None` for kinds of which the token is told instead.
+    pub(super) fn of(credential: Credential) -> Option<Self> {
+        Some(match credential {
+            Credential::None => Self::None,
+            Credential::Bearer(key) => Self::Bearer(key.expose().to_owned()),
+            Credential::Header { name, value } => Self::Header { name, value: value.expose().to_owned() },
+            Credential::Hmac(Hmac { key, signature_header, timestamp_header, nonce_header }) => {
+                let key = key.expose().to_owned();
+                Self::Hmac { key, signature_header, timestamp_header, nonce_header }
+            }
+            Credential::Jwt(_) | Credential::OAuth2(_) => return None,
+        })
+    }
+
+    fn into_credential(self) -> Credential {
+        match self {
+            Self::None => Credential::None,
+            Self::Bearer(key) => Credential::Bearer(Secret::new(key)),
+            Self::Header { name, value } => Credential::Header { name, value: Secret::new(value) },
+            Self::Hmac { key, signature_header, timestamp_header, nonce_header } => {
+                let key = Secret::new(key);
+                Credential::Hmac(Hmac { key, signature_header, timestamp_header, nonce_header })
+            }
+        }
+    }
 }
 
 impl Order {
@@ -67,11 +110,12 @@ impl Order {
         let Self { head, body } = self;
         let dialect: Dialect = head.provider.parse().map_err(io::Error::other)?;
         let mut upstream = Upstream::new(head.upstream, dialect, head.base_url);
-        upstream.api_key = head.api_key.map(Secret::new);
+        upstream.credential = head.credential.into_credential();
         upstream.timeouts = head.timeouts;
         upstream.max_answer_bytes = head.max_answer_bytes;
-        let OrderHead { call_id, path, model, traceparent, .. } = head;
-        Ok((upstream, CallRequest { call_id, path, model, body, traceparent }))
+        upstream.is_streamed_if_worth_it = head.is_streamed_if_worth_it;
+        let OrderHead { call_id, path, model, traceparent, usual_duration, .. } = head;
+        Ok((upstream, CallRequest { call_id, path, model, body, traceparent, usual_duration }))
     }
 }
 
@@ -248,9 +292,11 @@ mod tests {
                 upstream: UpstreamName::new("u").unwrap(),
                 provider: "openai".to_owned(),
                 base_url: "http://127.0.0.1:1".to_owned(),
-                api_key: Some("sk-1".to_owned()),
+                credential: ToldCredential::Bearer("sk-1".to_owned()),
                 timeouts: Timeouts::default(),
                 max_answer_bytes: 5,
+                is_streamed_if_worth_it: false,
+                usual_duration: None,
                 call_id: CallId::generate(),
                 path: ApiPath::default(),
                 model: ModelName::new("m").unwrap(),
@@ -262,7 +308,7 @@ mod tests {
         sent.extend(order().body);
         let (upstream, request) = Order::read(&mut sent.as_slice()).unwrap().into_call().unwrap();
         assert_eq!((upstream.max_answer_bytes, upstream.timeouts), (5, Timeouts::default()));
-        assert_eq!(upstream.api_key, Some(Secret::new("sk-1")));
+        assert_eq!(upstream.credential, Credential::Bearer(Secret::new("sk-1")));
         assert_eq!(request.body, order().body);
         sent.pop();
         assert!(Order::read(&mut sent.as_slice()).is_err(), "a cut order is none");

@@ -16,7 +16,7 @@ async fn a_configuration_is_loaded_as_soon_as_the_beat_tells_of_it() {
     let handle = Worker::start(options).await.unwrap();
     let blocked = vec![Blocked { model: "deepseek-flash".to_owned(), by: BlockedBy::NotConfigured }];
     wait_until("the job to be blocked", SOON, async || handle.blocked() == blocked).await;
-    world.store.configuration_apply_if_newest(0, &world.yaml(), "test").await.unwrap();
+    world.store.configuration_apply_if_newest(0, &world.yaml(), &[], "test").await.unwrap();
     world.until_state(id, JobState::Succeeded).await;
     handle.drain().await;
 }
@@ -24,10 +24,10 @@ async fn a_configuration_is_loaded_as_soon_as_the_beat_tells_of_it() {
 #[tokio::test]
 async fn a_configuration_that_can_not_be_read_changes_nothing() {
     let world = World::new().await;
-    world.store.configuration_apply_if_newest(0, &world.yaml(), "test").await.unwrap();
+    world.store.configuration_apply_if_newest(0, &world.yaml(), &[], "test").await.unwrap();
     let options = WorkerOptions { configuration: ConfigurationSource::Database, ..world.options() };
     let handle = Worker::start(options).await.unwrap();
-    world.store.configuration_apply_if_newest(1, "from_the_future: true", "test").await.unwrap();
+    world.store.configuration_apply_if_newest(1, "from_the_future: true", &[], "test").await.unwrap();
     let first = world.submit(job().build()).await;
     world.until_state(first, JobState::Succeeded).await;
     handle.drain().await;

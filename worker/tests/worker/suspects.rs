@@ -163,6 +163,7 @@ fn report_of(body: &'static [u8]) -> Vec<u8> {
         sent_at: None,
         duration: None,
         time_to_first_byte: None,
+        is_token_outdated: false,
     };
     let head = serde_json::to_vec(&report).unwrap();
     let frame = |letter: u8, bytes: &[u8]| {

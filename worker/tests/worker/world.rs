@@ -28,6 +28,12 @@ impl World {
         Self { database: Some(database), ..Self::at(&url).await }
     }
 
+    /// With an upstream of this kind.
+    pub async fn with_simulator(config: SimulatorConfig) -> Self {
+        let simulator = sluice_simulator::start(config).await.unwrap();
+        Self { simulator, ..Self::new().await }
+    }
+
     /// With a database that is there already.
     pub async fn at(url: &str) -> Self {
         let store = Store::connect(&StoreOptions::new(url)).await.unwrap();

@@ -1,14 +1,18 @@
 //! The half that leases: it plans by the board and keeps floors, as the product's worker does.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, ensure};
-use sluice_domain::{IncarnationId, LeasedJob};
+use sluice_domain::{IncarnationId, LeasedJob, LimitId};
 use sluice_policy::{
     board::{Pair, Planner},
     floors::Floors,
 };
-use sluice_store::{BoardEntry, Grant, Store};
+use sluice_store::{BoardEntry, Grant, LimitedGrant, Store};
 use tokio::sync::mpsc;
 
 use super::{SETTLE_GROUP, Shared};
@@ -18,6 +22,8 @@ use super::{SETTLE_GROUP, Shared};
 const REST_FACTOR: u32 = 10;
 const MIN_AGE: Duration = Duration::from_millis(25);
 const MAX_AGE: Duration = Duration::from_millis(200);
+/// The most lanes of a lease with limits, as in `worker/src/lease_statement.rs`.
+const MOST_LANES: usize = 16;
 /// How long a worker rests when it found nothing. The product's is rung instead.
 const REST: Duration = Duration::from_millis(2);
 /// Without a single job for so long, something is wrong.
@@ -28,6 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) struct Leasing {
     store: Store,
     incarnation: IncarnationId,
+    /// Of which all lanes take; none: there are no limits.
+    limits: Arc<[LimitId]>,
     planner: Planner,
     floors: Floors,
     pairs: Vec<Pair>,
@@ -40,11 +48,16 @@ impl Leasing {
         Self {
             store,
             incarnation,
+            limits: Arc::default(),
             planner: Planner::default(),
             floors: Floors::default(),
             pairs: Vec::new(),
             board_until: None,
         }
+    }
+
+    pub(super) fn limit_by(&mut self, limits: Arc<[LimitId]>) {
+        self.limits = limits;
     }
 
     /// Leases until nothing is left to claim, and hands over groups to settle.
@@ -94,7 +107,7 @@ impl Leasing {
             return Ok(Vec::new());
         }
         let begun = Instant::now();
-        let leased = self.store.lease_many(self.incarnation, &grants, wanted).await?;
+        let leased = self.lease_granted(grants, wanted).await?;
         if !leased.is_empty() {
             shared.note_lease(begun.elapsed());
         }
@@ -103,6 +116,19 @@ impl Leasing {
             self.board_until = None;
         }
         Ok(leased)
+    }
+
+    async fn lease_granted(&self, grants: Vec<Grant>, wanted: u32) -> Result<Vec<LeasedJob>> {
+        if self.limits.is_empty() {
+            return Ok(self.store.lease_many(self.incarnation, &grants, wanted).await?);
+        }
+        let mut lanes = HashSet::new();
+        let mut is_named = |grant: &Grant| {
+            lanes.contains(&grant.lane_id) || (lanes.len() < MOST_LANES && lanes.insert(grant.lane_id))
+        };
+        let limited = |grant| LimitedGrant { grant, limits: Arc::clone(&self.limits) };
+        let grants: Vec<_> = grants.into_iter().filter(|grant| is_named(grant)).map(limited).collect();
+        Ok(self.store.lease_limited_many(self.incarnation, &grants, wanted).await?.jobs)
     }
 
     async fn read_board(&mut self) -> Result<()> {
@@ -119,5 +145,5 @@ impl Leasing {
 
 fn runnable(entry: BoardEntry) -> Option<Pair> {
     let age_ms = entry.age?.as_millis() as u64;
-    Some(Pair { lane_id: entry.lane_id, tenant: entry.tenant, priority: entry.priority, age_ms })
+    Some(Pair { lane_id: entry.lane_id, tenant: entry.tenant, priority: entry.priority, age_ms, weight: 1 })
 }

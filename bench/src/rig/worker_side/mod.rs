@@ -16,7 +16,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use sluice_domain::IncarnationId;
+use sluice_domain::{IncarnationId, LimitId};
 use sluice_store::{NewIncarnation, Store};
 use tokio::sync::{Mutex, mpsc};
 
@@ -90,6 +90,14 @@ impl Workers {
             workers.push(Worker { store, incarnation, leasing, answer: payload::answer().into() });
         }
         Ok(Self { workers })
+    }
+
+    /// Lets all their jobs take of these limits, which must be declared.
+    pub async fn limited(self, limits: &[LimitId]) -> Self {
+        for worker in &self.workers {
+            worker.leasing.lock().await.limit_by(limits.into());
+        }
+        self
     }
 
     /// Lets them answer with so many bytes.

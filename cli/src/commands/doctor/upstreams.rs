@@ -1,8 +1,9 @@
 //! The configuration, its secrets as this host sees them, and its upstreams.
 
 use futures::{StreamExt, stream};
-use sluice_config::{Auth, Configuration, Upstream};
-use sluice_provider::{Client, ProviderError, Secret};
+use sluice_config::{Secret, Upstream};
+use sluice_provider::{Client, ProviderError};
+use sluice_worker::called_upstream;
 
 use super::report::{Report, Verdict};
 use crate::{
@@ -22,12 +23,16 @@ pub async fn check(offline: bool, database: &Database, report: &mut Report) -> R
         report.add(Verdict::Warn, "configuration", text);
         return Ok(());
     };
-    check_in_effect(applied.version, &configuration, report);
+    let (version, upstreams, routes) =
+        (applied.version, configuration.upstreams.len(), configuration.routes.len());
+    let text = format!("version {version}: {upstreams} upstreams, {routes} routes");
+    report.add(Verdict::Ok, "configuration", &text);
     let mut reachable = Vec::new();
     for upstream in &configuration.upstreams {
-        match key_of(upstream) {
-            Ok(key) => reachable.push((upstream, key)),
-            Err(problem) => {
+        match upstream.auth.resolve(|name| std::env::var(name).ok()) {
+            Ok(secret) => reachable.push((upstream, secret)),
+            Err(error) => {
+                let problem = causes(&error);
                 let text = format!("{}: {problem} on this host; workers need it on theirs", upstream.name);
                 report.add(Verdict::Warn, "secrets", &text);
             }
@@ -40,8 +45,9 @@ pub async fn check(offline: bool, database: &Database, report: &mut Report) -> R
         report.add(Verdict::Ok, "upstreams", "not asked (--offline)");
         return Ok(());
     }
-    let probes =
-        reachable.into_iter().map(|(upstream, key)| async move { (upstream, probe(upstream, key).await) });
+    let probes = reachable
+        .into_iter()
+        .map(|(upstream, secret)| async move { (upstream, probe(upstream, secret.as_ref()).await) });
     let answers: Vec<_> = stream::iter(probes).buffered(AT_ONCE).collect().await;
     for (upstream, answer) in answers {
         judge(upstream, answer, report);
@@ -49,38 +55,8 @@ pub async fn check(offline: bool, database: &Database, report: &mut Report) -> R
     Ok(())
 }
 
-fn check_in_effect(version: i64, configuration: &Configuration, report: &mut Report) {
-    let idle = configuration.in_effect_errors();
-    for problem in &idle {
-        report.add(Verdict::Warn, "configuration", &problem.to_string());
-    }
-    if idle.is_empty() {
-        let (upstreams, routes) = (configuration.upstreams.len(), configuration.routes.len());
-        let text = format!("version {version}: {upstreams} upstreams, {routes} routes");
-        report.add(Verdict::Ok, "configuration", &text);
-    }
-}
-
-fn key_of(upstream: &Upstream) -> Result<Option<Secret>, String> {
-    match &upstream.auth {
-        Auth::Bearer { api_key } => {
-            let secret = api_key.resolve(|name| std::env::var(name).ok()).map_err(|error| causes(&error))?;
-            Ok(Some(Secret::new(secret.expose())))
-        }
-        _ => Ok(None),
-    }
-}
-
-async fn probe(upstream: &Upstream, key: Option<Secret>) -> Result<Vec<String>, ProviderError> {
-    let dialect = match upstream.provider {
-        sluice_config::Provider::DeepSeek => sluice_provider::Dialect::DeepSeek,
-        sluice_config::Provider::OpenAi => sluice_provider::Dialect::OpenAi,
-    };
-    let mut target =
-        sluice_provider::Upstream::new(upstream.name.clone(), dialect, upstream.base_url.clone());
-    target.api_key = key;
-    target.timeouts.connect = upstream.connect_timeout;
-    Client::new(target)?.models().await
+async fn probe(upstream: &Upstream, secret: Option<&Secret>) -> Result<Vec<String>, ProviderError> {
+    Client::new(called_upstream(upstream, secret))?.models().await
 }
 
 fn judge(upstream: &Upstream, answer: Result<Vec<String>, ProviderError>, report: &mut Report) {

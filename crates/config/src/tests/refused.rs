@@ -164,3 +164,22 @@ fn an_empty_or_broken_text_is_told() {
         "the text has 2097152 bytes; at most 1048576 are allowed"
     );
 }
+
+#[test]
+fn who_may_come_in_is_said_in_full_or_not_at_all() {
+    let issuer = |more: &str| {
+        let head = "issuer: i, audience: a, algorithms: [RS256], jwks: 'file:/k'";
+        errors(&format!("{MINIMAL}access: {{ jwt: [ {{ {head}, {more} }} ] }}\n"))
+    };
+    assert!(issuer("tenant: t").contains("give either scopes or scope_claim"));
+    assert!(
+        issuer("tenant: t, tenant_claim: t, scopes: [read]").contains("give either tenant or tenant_claim")
+    );
+    assert!(issuer("tenant: t, scopes: [raed]").contains("did you mean \"read\"?"));
+    assert!(issuer("tenant: t, scopes: []").contains("holds no scope"));
+    assert!(issuer("tenant: 'two words', scopes: [read]").contains("access.jwt[0].tenant"));
+    let signed = |more: &str| errors(&format!("{MINIMAL}access: {{ signed: [ {{ {more} }} ] }}\n"));
+    let literal = signed("id: b, secret: hunter2, tenant: t, scopes: [read]");
+    assert!(literal.contains("must be a reference") && !literal.contains("hunter2"), "{literal}");
+    assert!(signed("id: 'a b', secret: '${S}', tenant: t, scopes: [read]").contains("access.signed[0].id"));
+}

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use sluice_domain::ErrorClass;
 use sluice_policy::retry::Ending;
-use sluice_provider::{Client, Dialect, NotSentReason, ProviderError};
+use sluice_provider::{Client, Credential, Dialect, NotSentReason, ProviderError, Secret};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::{
     TlsAcceptor,
@@ -243,7 +243,7 @@ async fn probes_ask_for_models_and_balance() {
 #[tokio::test]
 async fn a_key_that_no_header_can_hold_is_refused_and_not_shown() {
     let mut upstream = upstream("http://127.0.0.1:1");
-    upstream.api_key = Some(sluice_provider::Secret::new("sk-secret\r\nx: y"));
+    upstream.credential = Credential::Bearer(Secret::new("sk-secret\r\nx: y"));
     let error = Client::new(upstream).err().unwrap();
     assert!(!format!("{error} {error:?}").contains("secret"));
 }

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use sluice_domain::{ApiPath, CallId, ErrorClass, ModelName, UpstreamName};
 use sluice_provider::{
-    Answer, CallReport, CallRequest, Client, Dialect, NotSentReason, Secret, Timeouts, Upstream, WireOutcome,
+    Answer, CallReport, CallRequest, Client, Credential, Dialect, NotSentReason, Secret, Timeouts, Upstream,
+    WireOutcome,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -23,12 +24,13 @@ const JSON: &str = "content-type: application/json\r\n";
 /// An upstream with clocks that a test can wait for.
 fn upstream(url: &str) -> Upstream {
     let mut upstream = Upstream::new(UpstreamName::new("test").unwrap(), Dialect::DeepSeek, url);
-    upstream.api_key = Some(Secret::new("sk-test"));
+    upstream.credential = Credential::Bearer(Secret::new("sk-test"));
     upstream.timeouts = Timeouts {
         connect: Duration::from_millis(300),
         send: Duration::from_millis(500),
         first_byte: Duration::from_millis(700),
-        between_bytes: Duration::from_millis(300),
+        first_token: Duration::from_millis(900),
+        between_tokens: Duration::from_millis(300),
         total: Duration::from_secs(5),
     };
     upstream
@@ -41,6 +43,7 @@ fn request(body: &str) -> CallRequest {
         model: ModelName::new("deepseek-flash").unwrap(),
         body: body.to_owned().into(),
         traceparent: None,
+        usual_duration: None,
     }
 }
 

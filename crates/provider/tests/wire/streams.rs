@@ -78,6 +78,31 @@ async fn a_stall_between_chunks_is_seen_behind_keep_alives() {
 }
 
 #[tokio::test]
+async fn signs_of_life_start_the_clock_of_the_transport_again_and_no_other() {
+    let hello = "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
+    let signs = [every_tenth(4, send(": keep-alive\n\n")), every_tenth(4, send(hello))].concat();
+    let whole = format!("{}data: [DONE]\n\n", chunk("hi", Some("stop")));
+    let steps = [vec![Step::Read, Step::Send(open_head(SSE))], signs, vec![send(&whole)]].concat();
+    let mut patient = upstream(&Server::start(steps.clone()).await.url());
+    patient.timeouts.first_byte = Duration::from_millis(500);
+    patient.timeouts.first_token = Duration::from_secs(10);
+    assert_eq!(call(patient, STREAMED).await.ending(), Ending::Succeeded);
+    let mut hasty = upstream(&Server::start(steps).await.url());
+    hasty.timeouts.first_token = Duration::from_millis(300);
+    assert_unknown(&call(hasty, STREAMED).await, ErrorClass::Stalled);
+}
+
+#[tokio::test]
+async fn a_large_call_is_streamed_though_nobody_asked() {
+    let whole = format!("{}{USAGE}data: [DONE]\n\n", chunk("hi", Some("stop")));
+    let server = Server::start(vec![Step::Read, Step::Send(open_head(SSE)), send(&whole)]).await;
+    let body = r#"{"model":"deepseek-flash","messages":[],"max_tokens":8000}"#;
+    let report = call(upstream(&server.url()), body).await;
+    assert!(answered(&report).is_assembled && answered(&report).usage.is_some());
+    assert!(server.requests()[0].contains(r#""stream":true"#));
+}
+
+#[tokio::test]
 async fn an_error_event_is_a_failure_and_the_stream_is_kept() {
     let text = format!("{}data: {{\"error\":{{\"code\":503}}}}\n\n", chunk("half", None));
     let report = stream(vec![send(&text)]).await;

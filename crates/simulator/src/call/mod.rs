@@ -44,7 +44,7 @@ pub(crate) async fn answer_call(
         // The client left before its call was received.
         Err(_) => return Err(Broken),
     };
-    let received = Received::read(&config, endpoint, &parts, &body);
+    let received = Received::read(&simulator, &config, endpoint, &parts, &body);
     let arrival = simulator.record_arrival(received.arrival(&parts, &body));
     let mut guard = CallGuard::new(simulator.clone(), arrival.call, arrival.arrived_at);
     if !simulator.write_arrival(arrival).await {

@@ -8,9 +8,10 @@ use crate::{
     answer::{PromptHash, hex},
     api_error::ApiError,
     clock::wall_now,
-    config::SimulatorConfig,
+    config::{SimulatorConfig, default_account},
     ledger::CallArrival,
     request::{ApiRequest, Endpoint, Glimpse, parse_object, parse_request},
+    simulator::Simulator,
 };
 
 /// Orders a fault.
@@ -32,7 +33,13 @@ pub(super) struct Received {
 
 impl Received {
     /// Reads what can be read; refusals are kept for later.
-    pub(super) fn read(config: &SimulatorConfig, endpoint: Endpoint, parts: &Parts, body: &Bytes) -> Self {
+    pub(super) fn read(
+        simulator: &Simulator,
+        config: &SimulatorConfig,
+        endpoint: Endpoint,
+        parts: &Parts,
+        body: &Bytes,
+    ) -> Self {
         let object = parse_object(body);
         let glimpse = object.as_ref().map(Glimpse::of).unwrap_or_default();
         let request = check_content_type(&parts.headers)
@@ -45,7 +52,7 @@ impl Received {
                 .headers
                 .get(FAULT_HEADER)
                 .map(|value| value.to_str().unwrap_or("").to_owned()),
-            account: account_of(config, &parts.headers),
+            account: account_of(simulator, config, &parts.headers, body),
             request,
             hash,
             glimpse,
@@ -85,7 +92,15 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 /// Whose call it is. With any key being good, each is an account, named by a hash so that no key is written down.
-pub(crate) fn account_of(config: &SimulatorConfig, headers: &HeaderMap) -> Result<String, ApiError> {
+pub(crate) fn account_of(
+    simulator: &Simulator,
+    config: &SimulatorConfig,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<String, ApiError> {
+    if let Some(check) = &config.credential {
+        return simulator.credentials.check(check, headers, body).map(|()| default_account());
+    }
     let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or("");
     let token = value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer ")).unwrap_or("").trim();
     match (&config.api_keys, token) {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
 
 mod cancel_and_replay;
+mod closing;
 mod configuration;
 mod edges;
 mod expiry;
@@ -10,6 +11,8 @@ mod fixture;
 mod identity;
 mod late;
 mod lease;
+mod limit_books;
+mod limits;
 mod migrating;
 mod partitions;
 mod plans;
@@ -19,3 +22,4 @@ mod rights;
 mod settle;
 mod sql_functions;
 mod submit;
+mod tenants;

@@ -3,12 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use sluice_domain::{IncarnationId, LeasedJob};
-use sluice_store::{Bodies, Store};
+use sluice_domain::{DeclaredLimit, IncarnationId, LeasedJob, LimitKind};
+use sluice_store::{Bodies, LimitedGrant, Store};
 use sluice_testkit::job;
 use sqlx::{AssertSqlSafe, PgPool, Row, postgres::PgPoolOptions};
 
-use crate::fixture::{Fixture, grant, success};
+use crate::{
+    fixture::{Fixture, grant, success},
+    limits::{limit, slots},
+};
 
 const BATCH: u32 = 100;
 /// Rows of one table that a statement may read for each of its batch.
@@ -40,6 +43,14 @@ const FILL: &[&str] = &[
     "INSERT INTO sluice.done (job_id, generation, state, lane_id, priority, finished_at, lease_no, tries, crashes)
      SELECT sluice.uuid_v7(), 1, 'succeeded', lane, priority, at, 1, 1, 0 FROM filling",
     "DROP TABLE filling",
+    // Of another limit.
+    "INSERT INTO sluice.limit_slices (limit_id, at, amount)
+     SELECT 4, clock_timestamp() - i * interval '1 s', 1 FROM generate_series(1, 200000) AS i",
+    "INSERT INTO sluice.limit_changes (limit_id, xid, amount)
+     SELECT 4, pg_current_xact_id(), 1 FROM generate_series(1, 200000) AS i",
+    "INSERT INTO sluice.limit_states (limit_id, version, used, changed_at, counted_below, fallen_before, tokens_per_byte,
+         output_tokens)
+     SELECT 4, i, 1, now(), '1', now(), 1, 1 FROM generate_series(1, 200000) AS i",
     "ALTER TABLE sluice.ready ENABLE TRIGGER USER",
     "ALTER TABLE sluice.running ENABLE TRIGGER USER",
     "ALTER TABLE sluice.done ENABLE TRIGGER USER",
@@ -104,6 +115,7 @@ async fn all_statements(f: &Fixture, worker: IncarnationId, case: &str) {
         store.lease_hand_back_many(worker, &unused).await.unwrap()
     })
     .await;
+    limited(f, worker, &name).await;
     losses(f, &name).await;
     reads_in_proportion(f, &name("reads and cancels"), async |store| {
         for id in [settled[0].job_id, handed_back[0].job_id, many[0].id] {
@@ -112,6 +124,35 @@ async fn all_statements(f: &Fixture, worker: IncarnationId, case: &str) {
         }
     })
     .await;
+}
+
+/// Leases that take of limits, and what gives it back.
+async fn limited(f: &Fixture, worker: IncarnationId, name: impl Fn(&str) -> String) {
+    let limits =
+        [slots(1_000), limit(LimitKind::Requests, 60, 10_000), limit(LimitKind::Tokens, 60, 10_000_000)];
+    f.store.limits_declare(&limits).await.unwrap();
+    let board = f.store.board(None, None).await.unwrap();
+    let mut ids: Vec<_> = limits.iter().map(DeclaredLimit::id).collect();
+    ids.sort_unstable();
+    let grants: Vec<_> = board
+        .iter()
+        .take(2)
+        .map(|entry| LimitedGrant { grant: grant(entry, BATCH / 2), limits: ids.clone().into() })
+        .collect();
+    for round in ["first", "second"] {
+        let lease = reads_in_proportion(f, &name(&format!("{round} lease with limits")), async |store| {
+            store.lease_limited_many(worker, &grants, BATCH).await.unwrap()
+        })
+        .await;
+        assert_eq!(lease.jobs.len(), BATCH as usize);
+        reads_in_proportion(f, &name(&format!("{round} settle with limits")), async |store| {
+            let settlements: Vec<_> =
+                lease.jobs.iter().map(|leased| success(worker, leased, b"{}")).collect();
+            store.settle_many(&settlements).await.unwrap()
+        })
+        .await;
+    }
+    reads_in_proportion(f, &name("list of limits"), async |store| store.limits().await.unwrap()).await;
 }
 
 /// A worker's death, and its late words: of a few of the million leases.

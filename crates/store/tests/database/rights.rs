@@ -54,6 +54,18 @@ async fn the_submitter_uses_the_public_functions_and_nothing_else() {
         "idempotency_keys",
         "cancelled_leases",
         "pauses",
+        "limits",
+        "limit_states",
+        "limit_slices",
+        "limit_changes",
+        "cooldowns",
+        "left_calls",
+        "stream_waits",
+        "stream_events",
+        "files",
+        "file_chunks",
+        "batches",
+        "batch_lines",
     ] {
         denied(&mut session, &format!("SELECT FROM sluice.{table}")).await;
         denied(&mut session, &format!("DELETE FROM sluice.{table}")).await;

@@ -22,6 +22,7 @@ pub struct WorkerMetrics {
     suspects_called: Counter<u64>,
     suspects_crashed: Counter<u64>,
     suspects_put_off: Counter<u64>,
+    breaker_open: Gauge<u64>,
     operation_duration: Histogram<f64>,
     token_usage: Histogram<u64>,
     time_to_first_chunk: Histogram<f64>,
@@ -128,6 +129,10 @@ impl WorkerMetrics {
                 metric::SUSPECTS_PUT_OFF,
                 "Suspects that went back for want of a process",
             ),
+            breaker_open: meter
+                .u64_gauge(metric::BREAKER_OPEN)
+                .with_description("1 while an upstream fails and is not called")
+                .build(),
             operation_duration: seconds(
                 metric::OPERATION_DURATION,
                 "GenAI operation duration",
@@ -255,6 +260,12 @@ impl WorkerMetrics {
     /// A suspect goes back, since there is no process for it.
     pub fn suspect_put_off(&self) {
         self.suspects_put_off.add(1, &[]);
+    }
+
+    /// Whether the breaker of an upstream is open.
+    pub fn breaker_is_open(&self, upstream: &str, is_open: bool) {
+        let upstream = KeyValue::new(field::UPSTREAM, upstream.to_owned());
+        self.breaker_open.record(u64::from(is_open), &[upstream]);
     }
 
     /// A settle statement that wrote `attempts` together and took `duration`.

@@ -45,6 +45,7 @@ pub(super) fn measured(registry: &MetricsRegistry) {
     worker.suspect_called();
     worker.suspect_crashed();
     worker.suspect_put_off();
+    worker.breaker_is_open("deepseek", true);
     worker.spool_holds(4096, 2);
     worker.spool_adopted(3, 1);
     worker.spool_failed();
@@ -100,6 +101,7 @@ fn the_page_shows_every_measure_in_prometheus_text() {
         "sluice_suspects_called_total 1",
         "sluice_suspects_crashed_total 1",
         "sluice_suspects_put_off_total 1",
+        "sluice_breaker_open{sluice_upstream=\"deepseek\"} 1",
         "sluice_beats_failed_total 1",
         "sluice_jobs{sluice_job_state=\"queued\",sluice_queue=\"q\"} 8",
         "sluice_jobs{sluice_job_state=\"queued\",sluice_queue=\"old\"} 0",

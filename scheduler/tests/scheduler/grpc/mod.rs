@@ -4,6 +4,7 @@ mod errors;
 mod fixture;
 mod idempotency;
 mod jobs;
+mod keys;
 mod server;
 mod submit_many;
 mod waiting;

@@ -1,13 +1,15 @@
 //! Every public async function of the store, as something that can be begun again and again. A test compares the list with
 //! the sources.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use anyhow::Result;
 use futures::future::BoxFuture;
 use sluice_domain::QueueName;
 use sluice_scheduler::{DryRun, Gates, cancel_matching, explain, release_matching, replay_matching};
-use sluice_store::{Bodies, DatabaseUrl, Doorbell, PausedKind, ReapRequest, Store, StoreOptions, WorkerLoad};
+use sluice_store::{
+    Bodies, CooledGate, DatabaseUrl, Doorbell, PausedKind, ReapRequest, Store, StoreOptions, WorkerLoad,
+};
 
 use super::stage::Props;
 use crate::lab::by_hand;
@@ -53,6 +55,7 @@ pub fn hot() -> Vec<Act> {
             connection.submit_keyless(&props.fresh, true).await
         }),
         act!(board, lease_many: |store, props| by_hand::lease(store, props.incarnation, 2)),
+        act!(limits_declare, lease_limited_many: |store, props| by_hand::lease_limited(store, props.incarnation, 2)),
         act!(board_above: |store, props| store.board_above(None, None, &[])),
         act!(lease_hand_back_many: |store, props| {
             store.lease_hand_back_many(props.incarnation, &props.leases)
@@ -93,11 +96,34 @@ pub fn asked_by_people() -> Vec<Act> {
         act!(pause: |store, props| store.pause(PausedKind::Upstream, "up", "why")),
         act!(resume: |store, props| store.resume(PausedKind::Upstream, "up")),
         act!(pauses: |store, props| store.pauses()),
+        act!(breaker_open: |store, props| store.breaker_open("up", "why", WEEK)),
+        act!(breakers_open: |store, props| store.breakers_open()),
+        act!(breaker_claim_probe: |store, props| store.breaker_claim_probe("up", WEEK)),
+        act!(breaker_claim_trial: |store, props| {
+            store.breaker_claim_trial("up", props.incarnation, WEEK, true)
+        }),
+        act!(breaker_trial_failed: |store, props| {
+            store.breaker_trial_failed("up", props.incarnation, WEEK, WEEK)
+        }),
+        act!(breaker_trial_given_back: |store, props| {
+            store.breaker_trial_given_back("up", props.incarnation)
+        }),
+        act!(breaker_close: |store, props| store.breaker_close("up")),
         act!(configuration: |store, props| store.configuration()),
         act!(configuration_history: |store, props| store.configuration_history(5)),
         act!(configuration_apply_if_newest: |store, props| {
-            store.configuration_apply_if_newest(0, super::stage::CONFIGURATION, "row 27")
+            store.configuration_apply_if_newest(0, super::stage::CONFIGURATION, &[], "row 27")
         }),
+        act!(limits: |store, props| store.limits()),
+        act!(limits_ensure_if_newest: |store, props| async {
+            store.limits_ensure_if_newest(1, &[by_hand::a_limit()]).await
+        }),
+        act!(cooldown_close, cooldown_ask: |store, props| async {
+            let gate = CooledGate { kind: PausedKind::Account, name: "acc".to_owned(), model: "m".to_owned() };
+            store.cooldown_close(&gate, Duration::ZERO, "why", true, &["m".to_owned()]).await?;
+            store.cooldown_ask(&gate).await
+        }),
+        act!(cooldowns: |store, props| store.cooldowns()),
         act!(explain: |store, props| async {
             explain(store, None, &props.tenant, props.queued).await.map_err(anyhow::Error::from)
         }),
@@ -111,6 +137,23 @@ pub fn asked_by_people() -> Vec<Act> {
         act!(release_matching: |store, props| {
             release_matching(store, &props.tenant, &props.anything, Some(2), DryRun::No)
         }),
+    ]
+}
+
+/// Who may come in.
+pub fn access() -> Vec<Act> {
+    vec![
+        act!(api_key_create: |store, props| store.api_key_create(&props.new_key)),
+        act!(api_key_replace_if_valid: |store, props| {
+            store.api_key_replace_if_valid(props.key, &props.next_key)
+        }),
+        act!(api_key_revoke: |store, props| store.api_key_revoke(props.key)),
+        act!(api_keys: |store, props| store.api_keys(None)),
+        act!(api_keys_lookup: |store, props| store.api_keys_lookup(&[props.new_key.hash])),
+        act!(api_keys_note_use: |store, props| store.api_keys_note_use(&[(props.key, Duration::ZERO)])),
+        act!(key_allowance_take: |store, props| store.key_allowance_take(props.key, NonZeroU32::MIN, 1)),
+        act!(waiting_count: |store, props| store.waiting_count(&props.tenant, None, 10)),
+        act!(nonce_note_if_new: |store, props| store.nonce_note_if_new("row-27", "nonce", WEEK)),
     ]
 }
 
@@ -188,7 +231,9 @@ mod tests {
 
     #[test]
     fn no_public_async_function_is_left_out() {
-        let acts = [hot(), asked_by_people(), upkeep()].into_iter().flatten();
+        let acts = [hot(), asked_by_people(), access(), upkeep(), super::super::door_acts::door()]
+            .into_iter()
+            .flatten();
         let questions: BTreeSet<&str> = acts.flat_map(|act| act.names.iter().copied()).collect();
         let none: Vec<String> = Vec::new();
         assert_eq!(missing("crates/store/src", &questions), none);

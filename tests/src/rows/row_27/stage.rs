@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use sluice_domain::{
-    Decision, ErrorClass, HoldReason, IncarnationId, JobFilter, JobId, JobState, LeaseId, LeasedJob, NewJob,
-    Outcome, Settlement, TenantName,
+    ApiKey, ApiKeyId, Decision, ErrorClass, HoldReason, IncarnationId, JobFilter, JobId, JobState, KeyName,
+    KeyRights, LeaseId, LeasedJob, NewJob, Outcome, Settlement, TenantName,
 };
-use sluice_store::{Store, StoreOptions};
+use sluice_store::{NewApiKey, NextApiKey, Store, StoreOptions};
 use sluice_testkit::{TestDatabase, job};
 use sqlx::PgPool;
 use tokio::time::{Instant, sleep};
@@ -67,6 +67,12 @@ pub struct Props {
     pub ended: JobId,
     /// A settlement that counts, and one that comes late.
     pub settlements: Vec<Settlement>,
+    /// An API key that is there.
+    pub key: ApiKeyId,
+    /// One that is to be made.
+    pub new_key: NewApiKey,
+    /// One that is to replace another.
+    pub next_key: NextApiKey,
 }
 
 impl Stage {
@@ -133,6 +139,9 @@ impl Stage {
             ended: ended.job_id,
             settlements: vec![by_hand::success(incarnation, &leased, b"{}"), late],
             leased,
+            key: hands.api_key_create(&new_key()).await?.id,
+            new_key: new_key(),
+            next_key: next_key(),
         })
     }
 
@@ -177,4 +186,28 @@ impl Stage {
     fn pool(&self) -> &PgPool {
         self.database.pool()
     }
+}
+
+/// A key that nobody has seen.
+fn key() -> ApiKey {
+    let (a, b) = (ApiKeyId::generate().as_uuid().into_bytes(), LeaseId::generate().as_uuid().into_bytes());
+    ApiKey::of_random(std::array::from_fn(|at| if at < 16 { b[at] } else { a[at - 10] }))
+}
+
+fn new_key() -> NewApiKey {
+    let key = key();
+    NewApiKey {
+        id: ApiKeyId::generate(),
+        tenant: TenantName::default_tenant(),
+        name: KeyName::from_stored("row 27".to_owned()),
+        hash: key.hash(),
+        hint: key.hint(),
+        rights: KeyRights::all(),
+        lifetime: None,
+    }
+}
+
+fn next_key() -> NextApiKey {
+    let NewApiKey { id, hash, hint, .. } = new_key();
+    NextApiKey { id, hash, hint, lifetime: None, overlap: Duration::ZERO }
 }

@@ -20,6 +20,8 @@ const SLOTS: usize = 30;
 /// 10 s.
 const A_WHILE: Duration = Duration::from_secs(15);
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The queue of jobs whose deadline passes.
+const OVERDUE: &str = "overdue";
 
 /// Runs the row for a point of schedulers.
 pub(super) async fn run(case: &Case, order: &Order) -> Result<Report> {
@@ -54,9 +56,14 @@ async fn bring_to_its_point(lab: &mut Lab, order: &Order, told: &mut Told) -> Re
             }
             CrashPoint::IncarnationEnded | CrashPoint::LeasesExpired => lose_worker(lab, Lock::Free).await?,
             CrashPoint::DeadlinesEnded => {
-                // So short a time that no worker leases it.
+                // So short a time that no worker leases it, in a queue that none looks at: a worker that sees
+                // overdue jobs and nothing else ends them itself.
+                lab.scheduler_is_ready(0).await;
+                pause(lab, OVERDUE).await?;
                 let run_at = after(TimeDelta::seconds(2));
-                let times = json!({"run_at": run_at, "deadline": run_at + TimeDelta::milliseconds(1)});
+                let times = json!({
+                    "run_at": run_at, "deadline": run_at + TimeDelta::milliseconds(1), "queue": OVERDUE
+                });
                 submit(lab, told, &format!("overdue-{round}"), &times).await?;
             }
             CrashPoint::Cancelled | CrashPoint::Replayed => {
@@ -104,6 +111,12 @@ async fn submit(lab: &mut Lab, told: &mut Told, key: &str, more: &Value) -> Resu
     let answer: Value = answer.error_for_status()?.json().await?;
     let job_id: JobId = answer["id"].as_str().context("a submit without an id")?.parse()?;
     told.acknowledged.push(Acknowledged { key: key.to_owned(), job_id, when_unknown: WhenUnknown::Repeat });
+    Ok(())
+}
+
+async fn pause(lab: &Lab, queue: &str) -> Result<()> {
+    let url = format!("{}/v1/queues/{queue}/pause", lab.schedulers[0].url);
+    client()?.post(url).json(&json!({})).send().await?.error_for_status().context("pause a queue")?;
     Ok(())
 }
 
