@@ -19,7 +19,7 @@ use crate::{
     rig::{
         Bench, Database, LIMIT, Metric, SLUICE, Server, Sheet, USED_RATIO,
         processes::Sluice,
-        simulated::{CallLog, Simulated},
+        simulated::{CallLog, Simulated, now},
     },
 };
 
@@ -133,9 +133,9 @@ async fn work(
     let mut times = Vec::new();
     for phase in phases {
         upstream.change(&json!({"limits": {"concurrency": phase.limit}})).await?;
-        let from = Utc::now();
+        let from = now();
         sleep(Duration::from_secs(phase.seconds)).await;
-        times.push((from, Utc::now()));
+        times.push((from, now()));
     }
     for worker in &mut workers {
         worker.stop().await?;

@@ -25,7 +25,7 @@ use crate::{
         Bench, Database, Metric, SLUICE, Server, Sheet,
         http::host_of,
         processes::Sluice,
-        simulated::{CallLog, Simulated},
+        simulated::{CallLog, Simulated, now},
     },
 };
 
@@ -160,14 +160,14 @@ async fn outage_of(database: &Database, outage: Outage, times: Times) -> Result<
     let submitting = tokio::spawn(submit(database.clone(), stopped));
     sleep(Duration::from_secs(times.before)).await;
 
-    let broken_at = Utc::now();
+    let broken_at = now();
     let mut before = CallLog::default();
     match outage {
         Outage::Killed => first.signal(Signal::SIGKILL)?,
         Outage::Swallows => first.signal(Signal::SIGSTOP)?,
     }
     sleep(Duration::from_secs(times.outage)).await;
-    let healed_at = Utc::now();
+    let healed_at = now();
     match outage {
         Outage::Killed => {
             before = first.calls()?;
@@ -176,7 +176,7 @@ async fn outage_of(database: &Database, outage: Outage, times: Times) -> Result<
         Outage::Swallows => first.signal(Signal::SIGCONT)?,
     }
     sleep(Duration::from_secs(times.after)).await;
-    let ended_at = Utc::now();
+    let ended_at = now();
 
     drop(stop);
     let submitted = submitting.await.context("submit jobs")??;

@@ -4,6 +4,8 @@
 //! Time passes by moving the books' times back. The rule is told the database's clock of each lease, so that slices agree
 //! to the microsecond.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
+
 use std::{collections::BTreeMap, time::Duration};
 
 use proptest::{prelude::*, test_runner::TestRunner};

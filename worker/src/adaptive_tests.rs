@@ -42,7 +42,7 @@ fn the_first_belief_is_asked_for_and_raised_only_when_it_is_in_use() {
     let first = only(adaptive.moves(begun));
     assert_eq!((first.seen, first.belief), (0, Belief::first(BOUNDS)));
     assert!(adaptive.told(&first, Some(stored(&first, None)), begun, begun));
-    let later = begun + Duration::from_secs(60);
+    let later = begun + Duration::from_mins(1);
     assert_eq!(adaptive.moves(later), []);
     adaptive.note_full([LIMIT].into_iter(), later);
     assert_eq!(adaptive.moves(later), [], "calls may be refused yet");

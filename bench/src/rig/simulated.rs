@@ -74,6 +74,12 @@ impl Simulated {
     }
 }
 
+/// The clock that ledgers are written by.
+#[expect(clippy::disallowed_methods, reason = "processes of one machine are compared by its clock")]
+pub fn now() -> DateTime<Utc> {
+    Utc::now()
+}
+
 /// The calls that simulators received.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct CallLog {

@@ -20,7 +20,7 @@ pub const ROW: Row = Row {
     number: 9,
     name: "429 storm",
     done: "Under load every call is refused for a moment, with a `Retry-After` in seconds, as a date, below zero or without sense; at last with one of weeks.",
-    must_hold: "No call before the time told; after it at most 5 % of the fleet in any 100 ms; no try is spent; the full rate is back within 30 s; over an hour counts as an hour.",
+    must_hold: "No call before the time told; after it at most 5 % of the fleet in any 100 ms, and one of each worker; no try is spent; the full rate is back within 30 s; over an hour counts as an hour.",
     run: |case| run(case).boxed_local(),
 };
 
@@ -47,7 +47,7 @@ const RATE_IS_BACK_WITHIN: Duration = Duration::from_secs(30);
 pub async fn run(case: &Case) -> Result<Report> {
     let mut lab = Lab::start(&case.folder, case.plan("200ms")).await?;
     lab.start_scheduler().await?;
-    let (workers, slots): (usize, usize) = (case.pick(2, 5), case.pick(20, 40));
+    let (workers, slots): (usize, usize) = (case.pick(2, 5), case.pick(20, 200));
     for _ in 0..workers {
         lab.start_worker(slots).await?;
     }
@@ -71,7 +71,7 @@ pub async fn run(case: &Case) -> Result<Report> {
         });
         back.await.with_context(|| form.to_owned())?;
         told.add(load.stop().await?);
-        judge(&lab, form, tells, &storm, workers * slots, &mut findings)?;
+        judge(&lab, form, tells, &storm, (workers, slots), &mut findings)?;
         let calls = answered(&lab.upstream.calls()?);
         if let Some(took) = rate_is_back(&calls, storm.told_until, usual * 0.9, Duration::from_secs(2), most)
         {
@@ -124,7 +124,7 @@ fn judge(
     form: &str,
     tells: bool,
     storm: &Storm,
-    slots: usize,
+    (workers, slots): (usize, usize),
     findings: &mut Findings,
 ) -> Result<()> {
     let calls = lab.upstream.calls()?;
@@ -142,7 +142,8 @@ fn judge(
     let until = storm.told_until - lacks;
     let early = calls_between(&calls, late_known, until);
     findings.demand(early == 0, || format!("{form}: {early} calls came before the time that was told"));
-    let most = (slots * RAMP_PERCENT / 100).max(1) + 1;
+    // No worker lets less than one begin.
+    let most = workers * ((slots * RAMP_PERCENT / 100).max(1) + 1);
     let after: Vec<_> = calls.iter().map(|call| call.arrived_at).filter(|at| *at >= until).collect();
     // From the probe on; the ramp begins when that was answered, or a second later.
     let Some(probed_at) = after.first().copied() else { return Ok(()) };
