@@ -143,8 +143,10 @@ impl Belief {
         } else {
             by_row
         };
-        let falls = self.falls.saturating_add(1);
-        Self { refused_at: Some(self.cap), falls, ..self.lowered(kept, Because::Refused, bounds) }
+        let next = self.lowered(kept, Because::Refused, bounds);
+        // A sample says where the limit is, and not only that it is below: what was tried is of no use any more.
+        let refused_at = if kept < by_row { next.cap.saturating_add(near(next.cap)) } else { self.cap };
+        Self { refused_at: Some(refused_at), falls: self.falls.saturating_add(1), ..next }
     }
 
     /// Answers take much longer than usual. `None`: it can't be lowered.

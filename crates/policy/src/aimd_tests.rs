@@ -37,7 +37,12 @@ fn it_falls_little_at_first_and_more_with_each_refusal_after_it() {
 #[test]
 fn it_falls_to_what_was_accepted_of_a_sample_but_not_below_half() {
     let half_refused = Sample { refused: 50, accepted: 50 };
-    assert_eq!(belief(998, None).refused(half_refused, WIDE).cap, 499);
+    let half = belief(998, None).refused(half_refused, WIDE);
+    assert_eq!(
+        (half.cap, half.refused_at),
+        (499, Some(509)),
+        "there is nothing to be looked for half way back"
+    );
     let all_refused = Sample { refused: 50, accepted: 0 };
     assert_eq!(belief(998, None).refused(all_refused, WIDE).cap, 499);
     let too_few = Sample { refused: 3, accepted: 0 };
