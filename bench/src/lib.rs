@@ -14,6 +14,8 @@ pub mod l3b;
 pub mod l4;
 pub mod m1;
 pub mod q1;
+pub mod q2;
+pub mod q3;
 pub mod rig;
 pub mod s1;
 pub mod s2;

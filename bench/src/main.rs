@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::Parser as _;
 use sluice_bench::{
     arguments::Arguments,
-    b1, c1, e1, l1, l2, l3a, l3b, l4, m1, progress, q1,
+    b1, c1, e1, l1, l2, l3a, l3b, l4, m1, progress, q1, q2, q3,
     rig::{Bench, Report},
     s1, s2, t1, w1,
 };
@@ -34,6 +34,8 @@ const BENCHMARKS: &[Benchmark] = &[
     Benchmark { id: "W1", measures: "WAL, dead rows, idle queries", run: |bench| Box::pin(w1::run(bench)) },
     Benchmark { id: "B1", measures: "the size of bodies and answers", run: |bench| Box::pin(b1::run(bench)) },
     Benchmark { id: "Q1", measures: "use of an allowance", run: |bench| Box::pin(q1::run(bench)) },
+    Benchmark { id: "Q2", measures: "use of a limit untold", run: |bench| Box::pin(q2::run(bench)) },
+    Benchmark { id: "Q3", measures: "an outage of a region", run: |bench| Box::pin(q3::run(bench)) },
     Benchmark { id: "C1", measures: "everybody at once", run: |bench| Box::pin(c1::run(bench)) },
 ];
 

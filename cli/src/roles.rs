@@ -229,6 +229,10 @@ pub fn blocked_said(blocked: &[Blocked]) -> Vec<String> {
             BlockedBy::AccountPaused(name) => {
                 format!("account {name} is paused; resume it with `sluice resume --account {name}`")
             }
+            BlockedBy::ModelPaused { upstream, model } => format!(
+                "upstream {upstream} forbids calls of model {model}, which is paused there; resume it with `sluice resume \
+                 --upstream {upstream}`"
+            ),
             BlockedBy::UpstreamFailing(name) => {
                 format!("upstream {name} fails; it is called again when it works again")
             }

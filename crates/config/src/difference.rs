@@ -63,11 +63,13 @@ fn by_name(configuration: &Configuration) -> Value {
         }
         (format!("{} of {model}", limit.account), tree)
     });
+    let tenants = configuration.tenants.iter().map(|t| (t.name.to_string(), tree(t, "name"))).collect();
     let sections = [
         ("upstreams", named(upstreams)),
         ("routes", named(routes)),
         ("limits", named(limits.collect())),
         ("queues", named(queues)),
+        ("tenants", named(tenants)),
         ("breaker", tree(&configuration.breaker, "")),
         ("access", access(configuration)),
     ];

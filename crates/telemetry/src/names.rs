@@ -77,6 +77,16 @@ pub mod field {
     pub const QUEUE: &str = "sluice.queue";
     /// The upstream's name in the configuration.
     pub const UPSTREAM: &str = "sluice.upstream";
+    /// What a provider counts limits against.
+    pub const ACCOUNT: &str = "sluice.account";
+    /// What a limit counts: `concurrency`, `requests`, `tokens`.
+    pub const LIMIT_KIND: &str = "sluice.limit.kind";
+    /// Seconds of a limit's window.
+    pub const LIMIT_WINDOW_S: &str = "sluice.limit.window";
+    /// What a gate or a pause is of: `upstream`, `account`, `model`.
+    pub const GATE_KIND: &str = "sluice.gate.kind";
+    /// Its name; of a model that of the upstream, a space, and the model's.
+    pub const GATE_NAME: &str = "sluice.gate.name";
     /// One call's id, as on the ledger.
     pub const CALL_ID: &str = "sluice.call.id";
     /// Which lease of the job.
@@ -155,6 +165,14 @@ pub mod metric {
     pub const SUSPECTS_CRASHED: &str = "sluice.suspects.crashed";
     /// Suspects that went back for want of a process.
     pub const SUSPECTS_PUT_OFF: &str = "sluice.suspects.put_off";
+    /// How much a limit allows now; of one that is found out by trying, what is believed.
+    pub const LIMIT_CAP: &str = "sluice.limit.cap";
+    /// How much of a limit is spent or reserved.
+    pub const LIMIT_USED: &str = "sluice.limit.used";
+    /// Seconds for which a gate is still closed that its upstream closed.
+    pub const GATE_CLOSED: &str = "sluice.gate.closed";
+    /// 1 while an upstream, an account or a model is paused.
+    pub const PAUSED: &str = "sluice.paused";
     /// 1 while the breaker of an upstream is open.
     pub const BREAKER_OPEN: &str = "sluice.breaker.open";
     /// Attempts settled together.

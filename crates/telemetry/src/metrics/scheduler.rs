@@ -11,7 +11,7 @@ use opentelemetry::{
     metrics::{Counter, Gauge, Histogram, Meter},
 };
 
-use super::{ExpiryMetrics, FAST_SECONDS};
+use super::{ExpiryMetrics, FAST_SECONDS, GateMetrics};
 use crate::names::{field, metric};
 
 /// The instruments of a scheduler. Clones share them.
@@ -22,6 +22,7 @@ pub struct SchedulerMetrics {
     submitted: Counter<u64>,
     http_duration: Histogram<f64>,
     expiry: ExpiryMetrics,
+    gates: GateMetrics,
     /// What was reported last: what is gone since must be told to be zero, as gauges keep their value.
     reported: Arc<Mutex<BTreeSet<(String, &'static str)>>>,
 }
@@ -69,6 +70,7 @@ impl SchedulerMetrics {
                 .with_boundaries(FAST_SECONDS.to_vec())
                 .build(),
             expiry: ExpiryMetrics::new(meter),
+            gates: GateMetrics::new(meter),
             reported: Arc::default(),
         }
     }
@@ -99,6 +101,11 @@ impl SchedulerMetrics {
     /// What the reaper measures.
     pub fn expiry(&self) -> &ExpiryMetrics {
         &self.expiry
+    }
+
+    /// What stands before calls.
+    pub fn gates(&self) -> &GateMetrics {
+        &self.gates
     }
 
     /// An HTTP request was answered.
