@@ -20,6 +20,7 @@ mod section;
 mod timeouts;
 mod tree;
 mod upstream;
+mod webhooks;
 
 pub use access::{Access, RequestSigner, TokenAlgorithm, TokenIssuer};
 pub use auth::{Auth, ClientAuth, JwtAlgorithm, JwtSigning};
@@ -32,6 +33,7 @@ pub use route::{Route, Target};
 pub use secret::{Secret, SecretError, SecretRef};
 pub use timeouts::Timeouts;
 pub use upstream::{Provider, Streaming, Upstream};
+pub use webhooks::{WebhookSecret, Webhooks};
 
 #[cfg(test)]
 mod tests;
