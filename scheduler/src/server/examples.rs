@@ -85,7 +85,7 @@ impl Schemas {
             "id" | "after" if path.starts_with("/v1/files") => of_files.into(),
             "id" | "after" if path.starts_with("/v1/batches") => of_batches.into(),
             "id" | "after" | "job" => JOB_ID.into(),
-            "queue" => "default".into(),
+            "queue" | "x-sluice-queue" => "default".into(),
             "state" if path == "/v1/webhooks" => "failed".into(),
             "state" => "succeeded".into(),
             "model" => "deepseek-flash".into(),
@@ -97,8 +97,13 @@ impl Schemas {
             "purpose" => "batch".into(),
             "limit" => 20.into(),
             "created_after" | "created_before" => TIME.into(),
-            "tag.{key}" => "search".into(),
+            "tag.{key}" | "x-sluice-tag-NAME" => "search".into(),
             "Idempotency-Key" => "order-17".into(),
+            "x-sluice-priority" => 4.into(),
+            "x-sluice-deadline" => "10m".into(),
+            "x-sluice-max-attempts" => 3.into(),
+            "x-sluice-on-unknown" => "hold".into(),
+            "Last-Event-ID" => format!("{JOB_ID}/1/0").into(),
             _ => self.example_of(name, schema, 0),
         }
     }
