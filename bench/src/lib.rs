@@ -6,6 +6,7 @@
 pub mod arguments;
 pub mod b1;
 pub mod c1;
+pub mod d1;
 pub mod e1;
 pub mod l1;
 pub mod l2;

@@ -79,6 +79,20 @@ impl Gates {
         })
     }
 
+    /// Gates for jobs that have ended, before which none stands.
+    pub(crate) fn of_ended(configuration: Configuration) -> Self {
+        Self {
+            database_now: DateTime::UNIX_EPOCH,
+            read_at: Instant::now(),
+            paused_queues: BTreeMap::new(),
+            pauses: Vec::new(),
+            breakers: Vec::new(),
+            limits: Vec::new(),
+            cooldowns: Vec::new(),
+            configuration: Some(configuration),
+        }
+    }
+
     /// Tries at most of a job of `queue` that does not say.
     pub fn default_max_attempts(&self, queue: &QueueName) -> u16 {
         let policy = self.configuration.as_ref().map(|known| known.retry_policy(queue.as_str()));

@@ -7,6 +7,7 @@ use sluice_policy::backoff::{RetryPolicies, RetryPolicy};
 
 use crate::{
     Access, Auth, Breaker, ConfigErrors, Limit, Provider, Queue, Route, SecretRef, Target, Tenant, Upstream,
+    Webhooks,
     check::{self, Item},
     problem::Problems,
     section::{Field, Section},
@@ -37,6 +38,9 @@ pub struct Configuration {
     /// Who may come in beside those with API keys.
     #[serde(skip_serializing_if = "Access::is_empty")]
     pub access: Access,
+    /// How ends of jobs are told to those who asked for it.
+    #[serde(skip_serializing_if = "Webhooks::is_empty")]
+    pub webhooks: Webhooks,
 }
 
 impl Configuration {
@@ -55,7 +59,7 @@ impl Configuration {
     }
 
     fn read(root: &Field<'_>, problems: &mut Problems) -> Self {
-        let known = ["upstreams", "routes", "limits", "queues", "tenants", "breaker", "access"];
+        let known = ["upstreams", "routes", "limits", "queues", "tenants", "breaker", "access", "webhooks"];
         let Some(section) = Section::of(root, &known, problems) else { return Self::default() };
         let upstreams = read_list(&section, "upstreams", Upstream::read, problems);
         let routes = read_list(&section, "routes", Route::read, problems);
@@ -79,6 +83,7 @@ impl Configuration {
             tenants: values(tenants),
             breaker: section.get("breaker").map(|f| Breaker::read(&f, problems)).unwrap_or_default(),
             access: section.get("access").map(|f| Access::read(&f, problems)).unwrap_or_default(),
+            webhooks: section.get("webhooks").map(|f| Webhooks::read(&f, problems)).unwrap_or_default(),
         };
         check::references(&configuration, &route_places, &limit_places, problems);
         configuration

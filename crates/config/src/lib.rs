@@ -21,6 +21,7 @@ mod tenant;
 mod timeouts;
 mod tree;
 mod upstream;
+mod webhooks;
 
 pub use access::{Access, RequestSigner, TokenAlgorithm, TokenIssuer};
 pub use auth::{Auth, ClientAuth, JwtAlgorithm, JwtSigning};
@@ -34,6 +35,7 @@ pub use secret::{Secret, SecretError, SecretRef};
 pub use tenant::Tenant;
 pub use timeouts::Timeouts;
 pub use upstream::{Provider, Streaming, Upstream};
+pub use webhooks::{WebhookSecret, Webhooks};
 
 #[cfg(test)]
 mod tests;

@@ -44,6 +44,7 @@ mod streams;
 mod submit;
 mod submit_connection;
 mod submit_copy;
+mod webhooks;
 
 pub use api_keys::{ApiKeyView, KeyLookup, NewApiKey, NextApiKey, ValidApiKey};
 pub use batch_lines::BatchLine;
@@ -78,3 +79,4 @@ pub use replay::ReplayOutcome;
 pub use streams::{StreamEvent, StreamPosition};
 pub use submit::{MAX_SUBMIT_BATCH, Submitted};
 pub use submit_connection::SubmitConnection;
+pub use webhooks::{WebhookAsk, WebhookEnd, WebhookPage};

@@ -95,6 +95,8 @@ pub mod field {
     pub const TRIES: &str = "sluice.attempt.tries";
     /// How an attempt ended.
     pub const OUTCOME: &str = "sluice.attempt.outcome";
+    /// What came of a try to tell of a job's end.
+    pub const WEBHOOK_OUTCOME: &str = "sluice.webhook.outcome";
     /// Seconds that a job could have run but waited.
     pub const QUEUE_WAIT_S: &str = "sluice.queue.wait";
     /// Seconds until the next attempt.
@@ -127,6 +129,8 @@ pub mod metric {
     pub const JOBS: &str = "sluice.jobs";
     /// Age in seconds of the oldest job that could run.
     pub const OLDEST_AGE: &str = "sluice.queue.oldest_age";
+    /// Seconds of one try to tell of a job's end, by what came of it.
+    pub const WEBHOOK_DURATION: &str = "sluice.webhook.duration";
     /// Jobs accepted.
     pub const SUBMITTED: &str = "sluice.jobs.submitted";
     /// Held jobs, by reason.

@@ -21,6 +21,7 @@ pub struct SchedulerMetrics {
     oldest_age: Gauge<f64>,
     submitted: Counter<u64>,
     http_duration: Histogram<f64>,
+    webhook_duration: Histogram<f64>,
     expiry: ExpiryMetrics,
     gates: GateMetrics,
     /// What was reported last: what is gone since must be told to be zero, as gauges keep their value.
@@ -69,6 +70,12 @@ impl SchedulerMetrics {
                 .with_description("Duration of HTTP requests")
                 .with_boundaries(FAST_SECONDS.to_vec())
                 .build(),
+            webhook_duration: meter
+                .f64_histogram(metric::WEBHOOK_DURATION)
+                .with_unit("s")
+                .with_description("Duration of tries to tell of a job's end")
+                .with_boundaries(super::WAIT_SECONDS.to_vec())
+                .build(),
             expiry: ExpiryMetrics::new(meter),
             gates: GateMetrics::new(meter),
             reported: Arc::default(),
@@ -96,6 +103,12 @@ impl SchedulerMetrics {
     /// Jobs were accepted over `protocol` (`rest`, `grpc`, …).
     pub fn submitted(&self, protocol: &'static str, jobs: u64) {
         self.submitted.add(jobs, &[KeyValue::new(field::PROTOCOL, protocol)]);
+    }
+
+    /// A webhook was tried: `delivered`, `tried` (in vain, and due again), `failed` or `disabled`.
+    pub fn webhook_tried(&self, outcome: &'static str, duration: Duration) {
+        self.webhook_duration
+            .record(duration.as_secs_f64(), &[KeyValue::new(field::WEBHOOK_OUTCOME, outcome)]);
     }
 
     /// What the reaper measures.
