@@ -134,6 +134,7 @@ impl Belief {
     }
 
     /// Calls that were leased since the last fall were refused.
+    #[must_use]
     pub fn refused(&self, sample: Sample, bounds: Bounds) -> Self {
         let Sample { refused, accepted } = sample;
         let by_row = KEPT[(self.falls as usize).min(KEPT.len() - 1)];

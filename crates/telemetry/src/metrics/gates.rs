@@ -175,6 +175,6 @@ impl ClosedGate {
     }
 }
 
-fn key_values(labels: &Labels) -> Vec<KeyValue> {
+fn key_values(labels: &[(&'static str, String)]) -> Vec<KeyValue> {
     labels.iter().map(|(key, value)| KeyValue::new(*key, value.clone())).collect()
 }
