@@ -40,7 +40,7 @@ impl Limits {
     fn declared(self) -> Vec<DeclaredLimit> {
         let limit = |kind, window_s| {
             let subject = LimitSubject::Account { account: "main".to_owned(), model: None };
-            DeclaredLimit { subject, kind, window_s, cap: CAP }
+            DeclaredLimit { subject, kind, window_s, cap: CAP, floor: None }
         };
         match self {
             Self::None => Vec::new(),

@@ -6,6 +6,7 @@
 pub mod arguments;
 pub mod b1;
 pub mod c1;
+pub mod d1;
 pub mod e1;
 pub mod l1;
 pub mod l2;
@@ -14,6 +15,8 @@ pub mod l3b;
 pub mod l4;
 pub mod m1;
 pub mod q1;
+pub mod q2;
+pub mod q3;
 pub mod rig;
 pub mod s1;
 pub mod s2;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::Parser as _;
 use sluice_bench::{
     arguments::Arguments,
-    b1, c1, e1, l1, l2, l3a, l3b, l4, m1, progress, q1,
+    b1, c1, d1, e1, l1, l2, l3a, l3b, l4, m1, progress, q1, q2, q3,
     rig::{Bench, Report},
     s1, s2, t1, w1,
 };
@@ -26,6 +26,7 @@ const BENCHMARKS: &[Benchmark] = &[
     Benchmark { id: "L1", measures: "lease and settle", run: |bench| Box::pin(l1::run(bench)) },
     Benchmark { id: "T1", measures: "from a submit to its start", run: |bench| Box::pin(t1::run(bench)) },
     Benchmark { id: "E1", measures: "calls to an upstream", run: |bench| Box::pin(e1::run(bench)) },
+    Benchmark { id: "D1", measures: "clients that wait", run: |bench| Box::pin(d1::run(bench)) },
     Benchmark { id: "M1", measures: "calls that are held", run: |bench| Box::pin(m1::run(bench)) },
     Benchmark { id: "L2", measures: "lease and settle, many waiting", run: |bench| Box::pin(l2::run(bench)) },
     Benchmark { id: "L3a", measures: "a snapshot held, steady load", run: |bench| Box::pin(l3a::run(bench)) },
@@ -34,6 +35,8 @@ const BENCHMARKS: &[Benchmark] = &[
     Benchmark { id: "W1", measures: "WAL, dead rows, idle queries", run: |bench| Box::pin(w1::run(bench)) },
     Benchmark { id: "B1", measures: "the size of bodies and answers", run: |bench| Box::pin(b1::run(bench)) },
     Benchmark { id: "Q1", measures: "use of an allowance", run: |bench| Box::pin(q1::run(bench)) },
+    Benchmark { id: "Q2", measures: "use of a limit untold", run: |bench| Box::pin(q2::run(bench)) },
+    Benchmark { id: "Q3", measures: "an outage of a region", run: |bench| Box::pin(q3::run(bench)) },
     Benchmark { id: "C1", measures: "everybody at once", run: |bench| Box::pin(c1::run(bench)) },
 ];
 

@@ -97,6 +97,7 @@ pub enum Command {
     Pause(commands::pause::PauseArgs),
     Resume(commands::pause::ResumeArgs),
     Upstreams(commands::upstreams::UpstreamsArgs),
+    Webhooks(commands::webhooks::WebhooksArgs),
     Keys(commands::keys::KeysArgs),
     Sim(commands::sim::SimArgs),
     Doctor(commands::doctor::DoctorArgs),

@@ -6,10 +6,11 @@ use std::{
     time::Duration,
 };
 
+use sluice_config::Configuration;
 use sluice_domain::QueueName;
 use sluice_scheduler::{
     BatchBell, GrpcServer, Keyless, Maintenance, MaintenanceHandle, MaintenanceOptions, SchedulerError,
-    Server, ServerHandle, ServerOptions,
+    Server, ServerHandle, ServerOptions, WebhookBell,
 };
 use sluice_worker::{
     Blocked, BlockedBy, SpoolOptions, Timing, Unwritten, WorkerError, WorkerHandle, WorkerOptions,
@@ -167,15 +168,35 @@ fn concurrency(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Starts the loops that expire leases, end deadlines and move batches on; `batch_bell` is that of the server beside them.
+/// What the servers of a process ring and its loops hear.
+#[derive(Clone, Default)]
+pub struct Bells {
+    /// For batches.
+    pub batches: BatchBell,
+    /// For webhooks.
+    pub webhooks: WebhookBell,
+}
+
+impl Bells {
+    /// Those that servers with these options ring.
+    pub fn of(options: &ServerOptions) -> Self {
+        Self { batches: options.batch_bell.clone(), webhooks: options.webhook_bell.clone() }
+    }
+}
+
+/// Starts the loops that expire leases, end deadlines, move batches on and tell of ends; `bells` are those of the server
+/// beside them.
 pub fn start_maintenance(
     database: &Database,
     context: &Context<'_>,
-    batch_bell: BatchBell,
+    bells: Bells,
+    fixed_configuration: Option<Configuration>,
 ) -> MaintenanceHandle {
     let metrics = context.telemetry.metrics().scheduler();
     let mut options = MaintenanceOptions::new(host_and_boot(), metrics);
-    options.batch_bell = batch_bell;
+    options.batch_bell = bells.batches;
+    options.webhook_bell = bells.webhooks;
+    options.fixed_configuration = fixed_configuration;
     if let Some(lease_ttl) = context.global.lease_ttl {
         options.scan = options.scan.mul_f64(lease_ttl.div_duration_f64(options.lease_ttl));
         options.lease_ttl = lease_ttl;
@@ -229,6 +250,10 @@ pub fn blocked_said(blocked: &[Blocked]) -> Vec<String> {
             BlockedBy::AccountPaused(name) => {
                 format!("account {name} is paused; resume it with `sluice resume --account {name}`")
             }
+            BlockedBy::ModelPaused { upstream, model } => format!(
+                "upstream {upstream} forbids calls of model {model}, which is paused there; resume it with `sluice resume \
+                 --upstream {upstream}`"
+            ),
             BlockedBy::UpstreamFailing(name) => {
                 format!("upstream {name} fails; it is called again when it works again")
             }

@@ -71,6 +71,8 @@ pub enum BlockerKind {
     UpstreamPaused,
     /// The account of an upstream of its route is paused.
     AccountPaused,
+    /// Its model is paused at an upstream of its route, which forbids calls of it.
+    ModelPaused,
     /// No worker is there.
     NoWorker,
     /// Its time has not come.
@@ -291,6 +293,16 @@ fn paused(upstream: &Upstream, pause: &Pause) -> (BlockerKind, String) {
                 "Account {name:?} of upstream {:?} is paused since {since} ({reason}). Resume it with: sluice resume \
                  --account {name}",
                 upstream.name.as_str()
+            ),
+        ),
+        PausedKind::Model => (
+            BlockerKind::ModelPaused,
+            format!(
+                "Upstream {:?} is not called with model {:?} since {since} ({reason}). Resume it with: sluice resume \
+                 --upstream {}",
+                upstream.name.as_str(),
+                name.split_once(' ').map_or(name.as_str(), |(_, model)| model),
+                upstream.name.as_str(),
             ),
         ),
     }

@@ -9,7 +9,7 @@ use sluice_config::{Configuration, Upstream};
 use sluice_domain::{
     DEFAULT_MAX_ATTEMPTS, DeclaredLimit, JobState, JobView, ModelName, QueueName, TenantName,
 };
-use sluice_store::{Cooldown, LimitUse, OpenBreaker, Pause, PausedKind, Store};
+use sluice_store::{Cooldown, LimitUse, OpenBreaker, Pause, PausedKind, Store, paused_model};
 use utoipa::ToSchema;
 
 use crate::SchedulerError;
@@ -17,8 +17,8 @@ use crate::SchedulerError;
 /// The gate that a queued job waits for.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
 pub struct DeferredBy {
-    /// `schedule`, `queue_paused`, `upstream_failing`, `upstream_paused`, `account_paused`, `no_route`, `cooldown` or
-    /// `limit`.
+    /// `schedule`, `queue_paused`, `upstream_failing`, `upstream_paused`, `account_paused`, `model_paused`, `no_route`,
+    /// `cooldown` or `limit`.
     #[schema(example = "schedule")]
     pub gate: &'static str,
     /// Until when, where that is known.
@@ -79,6 +79,20 @@ impl Gates {
         })
     }
 
+    /// Gates for jobs that have ended, before which none stands.
+    pub(crate) fn of_ended(configuration: Configuration) -> Self {
+        Self {
+            database_now: DateTime::UNIX_EPOCH,
+            read_at: Instant::now(),
+            paused_queues: BTreeMap::new(),
+            pauses: Vec::new(),
+            breakers: Vec::new(),
+            limits: Vec::new(),
+            cooldowns: Vec::new(),
+            configuration: Some(configuration),
+        }
+    }
+
     /// Tries at most of a job of `queue` that does not say.
     pub fn default_max_attempts(&self, queue: &QueueName) -> u16 {
         let policy = self.configuration.as_ref().map(|known| known.retry_policy(queue.as_str()));
@@ -104,6 +118,9 @@ impl Gates {
                     Some((_, InTheWay::Pause(pause))) if pause.kind == PausedKind::Account => {
                         return closed("account_paused");
                     }
+                    Some((_, InTheWay::Pause(pause))) if pause.kind == PausedKind::Model => {
+                        return closed("model_paused");
+                    }
                     Some((_, InTheWay::Pause(_))) => return closed("upstream_paused"),
                     None => {}
                 },
@@ -124,6 +141,16 @@ impl Gates {
         self.paused_queues.get(queue).copied()
     }
 
+    /// The models that are paused at an upstream, each with its pause.
+    pub(crate) fn paused_models<'a>(
+        &'a self,
+        upstream: &'a str,
+    ) -> impl Iterator<Item = (&'a str, &'a Pause)> {
+        let of_models = self.pauses.iter().filter(|pause| pause.kind == PausedKind::Model);
+        let named = of_models.filter_map(|pause| Some((pause.name.split_once(' ')?, pause)));
+        named.filter(move |((of, _), _)| *of == upstream).map(|((_, model), pause)| (model, pause))
+    }
+
     pub(crate) fn pause_of(&self, kind: PausedKind, name: &str) -> Option<&Pause> {
         self.pauses.iter().find(|pause| pause.kind == kind && pause.name == name)
     }
@@ -140,8 +167,8 @@ impl Gates {
             return None;
         }
         let mut in_the_way = Vec::new();
-        for (upstream, _) in targets {
-            match self.before(upstream) {
+        for (upstream, there) in targets {
+            match self.before(upstream, there) {
                 Some(cause) => in_the_way.push((upstream, cause)),
                 None => return Some(Vec::new()),
             }
@@ -150,10 +177,11 @@ impl Gates {
         Some(in_the_way)
     }
 
-    fn before(&self, upstream: &Upstream) -> Option<InTheWay<'_>> {
+    fn before(&self, upstream: &Upstream, there: &str) -> Option<InTheWay<'_>> {
         let name = upstream.name.as_str();
         let pause = self.pause_of(PausedKind::Upstream, name);
         let pause = pause.or_else(|| self.pause_of(PausedKind::Account, &upstream.account));
+        let pause = pause.or_else(|| self.pause_of(PausedKind::Model, &paused_model(name, there)));
         pause.map(InTheWay::Pause).or_else(|| self.breaker_of(name).map(InTheWay::Breaker))
     }
 
@@ -166,7 +194,7 @@ impl Gates {
     fn targets_of<'a>(&'a self, job: &'a JobView) -> Vec<(&'a Upstream, &'a str)> {
         let targets = self.configuration.as_ref().map(|known| known.targets(job.model.as_str()));
         let targets = targets.unwrap_or_default().into_iter();
-        targets.filter(|(upstream, _)| self.before(upstream).is_none()).collect()
+        targets.filter(|(upstream, there)| self.before(upstream, there).is_none()).collect()
     }
 
     /// The closed gate that a job's call would go through, where each target has one; the one that opens first.
@@ -184,6 +212,8 @@ impl Gates {
                 && match known.gate.kind {
                     PausedKind::Upstream => known.gate.name == upstream.name.as_str(),
                     PausedKind::Account => known.gate.name == upstream.account,
+                    // Gates that open by themselves are of an upstream or an account.
+                    PausedKind::Model => false,
                 }
         };
         let closed = self.cooldowns.iter().filter(|known| known.until > self.now());

@@ -25,6 +25,7 @@ mod many;
 mod server;
 mod streams;
 mod submitter;
+mod webhooks;
 
 pub use batches::BatchBell;
 pub use error::SchedulerError;
@@ -36,3 +37,4 @@ pub use job_json::{BodyForm, attempt_json, job_json};
 pub use maintenance::{Maintenance, MaintenanceHandle, MaintenanceOptions};
 pub use many::{DryRun, ManyReport, cancel_matching, release_matching, replay_matching};
 pub use server::{Keyless, Server, ServerHandle, ServerLimits, ServerOptions, openapi_json};
+pub use webhooks::WebhookBell;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
 
+mod canaries;
 mod depths_sent;
 mod hung_disk;
 mod many_workers;

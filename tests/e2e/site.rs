@@ -12,7 +12,7 @@ pub struct Site {
     pub workers: Vec<Process>,
     variables: Vec<(&'static str, String)>,
     _simulator: Process,
-    _scheduler: Process,
+    pub scheduler: Process,
     pub url: String,
     pub client: reqwest::Client,
 }
@@ -54,7 +54,7 @@ impl Site {
             workers: Vec::new(),
             variables,
             _simulator: simulator,
-            _scheduler: scheduler,
+            scheduler,
             url,
             client: reqwest::Client::new(),
         }

@@ -72,3 +72,28 @@ async fn row_19_races_with_a_cancel_have_one_winner_each() {
 async fn row_27_functions_that_are_dropped_leak_nothing() {
     holds(27, 1).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_9_no_call_comes_before_the_time_told_and_the_fleet_follows_by_and_by() {
+    holds(9, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_10_a_wrong_key_stops_its_calls_and_no_job_fails_for_it() {
+    holds(10, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_20_limits_that_bind_are_never_exceeded_and_nothing_is_held_for_ever() {
+    holds(20, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_22_a_held_snapshot_slows_nothing_down_under_limits() {
+    holds(22, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_25_a_tenant_of_many_jobs_holds_up_nobody_elses() {
+    holds(25, 1).await;
+}

@@ -17,5 +17,6 @@ mod planted;
 mod sequences;
 mod settling;
 mod system;
+mod windows;
 mod words;
 mod world;

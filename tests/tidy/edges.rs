@@ -12,12 +12,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("config", &["domain", "policy"]),
     ("provider", &["domain", "policy"]),
     ("simulator", &["domain", "policy"]),
+    ("webhook", &["domain"]),
     // The parsers that it checks in other crates are compiled in from their source.
     ("fuzz-checks", &["config", "domain", "policy", "proto"]),
     // Not `store`: it brings the database that the statements in `store` are checked against.
     ("testkit", &["cluster", "domain"]),
     // Control plane and data plane meet in the database and nowhere else.
-    ("scheduler", &["config", "domain", "policy", "proto", "store", "telemetry"]),
+    ("scheduler", &["config", "domain", "policy", "proto", "store", "telemetry", "webhook"]),
     ("worker", &["config", "domain", "policy", "provider", "store", "telemetry"]),
     ("proto", &["domain"]),
     (
@@ -48,7 +49,11 @@ const FOR_TESTS: &[&str] = &["testkit", "simulator"];
 /// Crates of others that stand for a rule: who may use them, and why nobody else.
 const WALLS: &[(&str, &[&str], &str)] = &[
     ("sqlx", &["store", "testkit", "tests", "bench"], "only `store` holds SQL"),
-    ("reqwest", &["provider", "telemetry", "cli", "tests", "bench"], "only `provider` makes outbound calls"),
+    (
+        "reqwest",
+        &["provider", "webhook", "telemetry", "cli", "tests", "bench"],
+        "only `provider` calls upstreams, and only `webhook` what users name",
+    ),
     ("testcontainers", &["testkit"], "only `testkit` starts containers"),
 ];
 

@@ -4,13 +4,13 @@
 //! over) gives the lease back. A call that could not be sent goes to the next target at once; from the first byte on,
 //! what was seen on the wire decides.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use sluice_domain::{Decision, ErrorClass, LeasedJob, Outcome, Settlement};
-use sluice_policy::breaker::Verdict;
+use sluice_policy::{breaker::Verdict, cooldown};
 use sluice_provider::{CallReport, NotSentReason, WireOutcome};
-use sluice_store::{CrashPoint, PausedKind, crash_point};
+use sluice_store::{CrashPoint, PausedKind, crash_point, paused_model};
 use sluice_telemetry::{AttemptEnd, AttemptFields, attempt_span, record_attempt_end};
 use tokio::time::{Instant, sleep};
 use tracing::Span;
@@ -26,6 +26,9 @@ use crate::{
     settle::Unsettled,
     settlement, targets,
 };
+
+/// For so long at most nothing more is leased of a limit of which calls are refused, until it is written what that means.
+const REST_WHEN_REFUSED: Duration = Duration::from_millis(200);
 
 /// Works one lease, which has a slot.
 pub(crate) async fn run(core: Arc<Core>, lease: Lease) {
@@ -84,18 +87,22 @@ async fn perform(core: &Arc<Core>, lease: &Lease, span: &Span) -> Option<Settlem
             return None;
         }
         core.retry_budgets.note_call(&target.upstream.name, lease);
+        let under_way = core.adaptive.begin(&lease.allowance.limits);
         // On the heap: the attempt is moved about by its task, and the call is most of it.
-        match Box::pin(call::make(core, lease, &target, span)).await {
+        let made = Box::pin(call::make(core, lease, &target, span)).await;
+        drop(under_way);
+        match made {
             Made::Report(report) => {
                 crash_point(CrashPoint::Answered);
                 pause_if_told(core, &target, &report);
-                cooldowns::close_if_told(core, &target, &report);
+                let is_absorbed = note_refusal(core, lease, &report);
+                cooldowns::close_if_told(core, &target, &report, is_absorbed);
                 let (verdict, class) = verdict_of(&report);
                 ticket.end(verdict, class, report.answer().is_some());
                 if !report.could_go_elsewhere() {
                     let was_sent = report.was_sent();
                     let mut settlement = settlement::of_report(lease, *report, &policies)?;
-                    if was_sent {
+                    if was_sent && !is_absorbed {
                         core.retry_budgets.hold_retry(&mut settlement, &target.upstream.name, lease);
                     }
                     return Some(settlement);
@@ -109,6 +116,17 @@ async fn perform(core: &Arc<Core>, lease: &Lease, span: &Span) -> Option<Settlem
     }
 }
 
+/// Tells the limits that are found out by trying. Says whether it was a refusal that they answer by a fall: then no gate need
+/// be closed for it, and its job is none of those that crowd out others.
+fn note_refusal(core: &Core, lease: &Lease, report: &CallReport) -> bool {
+    let is_refused = report.answer().is_some_and(|answer| cooldown::is_refusal(answer.failure));
+    let is_absorbed = is_refused && core.adaptive.absorbs_refusal(&lease.allowance.limits);
+    let now = Instant::now();
+    let refusing = core.adaptive.note_answer(&lease.allowance.limits, lease.leased_at, report, now);
+    core.rooms.rest(&refusing, now + REST_WHEN_REFUSED);
+    is_absorbed
+}
+
 /// What a call says about its upstream, and the class of its error.
 fn verdict_of(report: &CallReport) -> (Verdict, &'static str) {
     let verdict = match report.outcome {
@@ -119,7 +137,8 @@ fn verdict_of(report: &CallReport) -> (Verdict, &'static str) {
     (verdict, report.error().map_or("", |(class, _)| class.as_str()))
 }
 
-/// A wrong key or an empty account stops all calls there, not only this one, until a person has looked.
+/// A wrong key or an empty account stops all calls there, not only this one, until a person has looked; calls that are
+/// forbidden in a row stop those of their model.
 fn pause_if_told(core: &Arc<Core>, target: &Target, report: &CallReport) {
     // A token that ran out too early is renewed by the next call.
     if report.is_token_outdated {
@@ -129,6 +148,13 @@ fn pause_if_told(core: &Arc<Core>, target: &Target, report: &CallReport) {
     let paused = match class {
         Some(ErrorClass::Unauthorized) => (PausedKind::Upstream, target.upstream.name.clone()),
         Some(ErrorClass::QuotaExhausted) => (PausedKind::Account, target.upstream.account.clone()),
+        Some(ErrorClass::Forbidden) | None => {
+            let (upstream, model) = (&target.upstream.name, target.model.as_str());
+            if !core.pauses.note_forbidden(upstream, model, class.is_some()) {
+                return;
+            }
+            (PausedKind::Model, paused_model(upstream, model))
+        }
         _ => return,
     };
     if !core.pauses.begin(&paused) {

@@ -36,6 +36,13 @@ pub enum BlockedBy {
     UpstreamPaused(String),
     /// The account is paused: by a person, or because its money or quota is used up.
     AccountPaused(String),
+    /// The model is paused at the upstream: calls of it were forbidden there, one after the other.
+    ModelPaused {
+        /// The upstream.
+        upstream: String,
+        /// The model, by its name there.
+        model: String,
+    },
     /// The upstream fails. It is called again by itself when it works again.
     UpstreamFailing(String),
     /// The upstream can't be called: its secret is missing, or something of it is not supported.
@@ -93,6 +100,7 @@ impl Board {
             } else if let Some(age) = entry.age {
                 board.pairs.push(Pair {
                     lane_id: entry.lane_id,
+                    tenant_weight: routing.tenant_weight(&entry.tenant),
                     tenant: entry.tenant,
                     priority: entry.priority,
                     age_ms: age.as_millis().try_into().unwrap_or(u64::MAX),

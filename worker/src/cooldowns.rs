@@ -186,17 +186,18 @@ impl Cooldowns {
     }
 
     /// What an answer means for its gate.
-    fn judge(&self, key: &CooledGate, report: &CallReport) -> Option<cooldown::Cooldown> {
+    fn judge(&self, key: &CooledGate, report: &CallReport, is_absorbed: bool) -> Option<cooldown::Cooldown> {
         let answer = report.answer()?;
         let is_refusal = cooldown::is_refusal(answer.failure);
         let mut in_a_row = 0;
-        if is_refusal {
+        if is_refusal && !is_absorbed {
             self.has_any.store(true, Ordering::Relaxed);
             let mut gates = self.lock();
             let gate = gates.entry(key.clone()).or_default();
             gate.in_a_row = gate.in_a_row.saturating_add(1);
             in_a_row = gate.in_a_row;
-        } else if self.has_any()
+        } else if !is_refusal
+            && self.has_any()
             && let Some(gate) = self.lock().get_mut(key)
         {
             gate.in_a_row = 0;
@@ -274,8 +275,9 @@ pub(crate) async fn ask(core: &Core, key: &CooledGate) -> Result<(), StoreError>
     Ok(())
 }
 
-/// Closes the gate that an answer says is to be closed: here at once, and for all workers as soon as it is written.
-pub(crate) fn close_if_told(core: &Arc<Core>, target: &Target, report: &CallReport) {
+/// Closes the gate that an answer says is to be closed: here at once, and for all workers as soon as it is written. A refusal
+/// that is absorbed, since the calls at once are found out by trying, counts only where it says for how long.
+pub(crate) fn close_if_told(core: &Arc<Core>, target: &Target, report: &CallReport, is_absorbed: bool) {
     let Some(answer) = report.answer() else { return };
     let class = answer.failure;
     if !core.cooldowns.has_any() && class.is_none() && answer.rate_limits == RateLimits::default() {
@@ -283,7 +285,7 @@ pub(crate) fn close_if_told(core: &Arc<Core>, target: &Target, report: &CallRepo
     }
     let [of_account, of_upstream] = gates_of(&target.upstream.name, &target.upstream.account, &target.model);
     let key = if class == Some(ErrorClass::Overloaded) { of_upstream } else { of_account };
-    let Some(cooldown) = core.cooldowns.judge(&key, report) else { return };
+    let Some(cooldown) = core.cooldowns.judge(&key, report, is_absorbed) else { return };
     let until = Instant::now() + cooldown.wait;
     if !core.cooldowns.close(&key, until + a_little()) {
         return;

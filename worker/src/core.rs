@@ -22,7 +22,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use crate::{
-    Blocked, Timing, WorkerError, attempt,
+    Blocked, Timing, WorkerError,
+    adaptive::Adaptive,
+    attempt,
     breakers::Breakers,
     called::Called,
     cooldowns::Cooldowns,
@@ -113,6 +115,7 @@ pub(crate) struct Core {
     pub(crate) wants_secrets: AtomicBool,
     pub(crate) blocked: Mutex<BTreeSet<Blocked>>,
     pub(crate) rooms: Rooms,
+    pub(crate) adaptive: Adaptive,
     pub(crate) cooldowns: Cooldowns,
     pub(crate) signals: Arc<Signals>,
     pub(crate) phase: watch::Sender<Phase>,

@@ -74,7 +74,7 @@ pub(crate) fn of_lane(core: &Core, limits: &mut LaneLimits, lane: LaneId) -> Lan
     let now = Instant::now();
     let mut closed: Option<Instant> = None;
     for (index, way) in limits.ways(lane).iter().enumerate() {
-        let is_shut = core.pauses.of(&way.upstream, &way.account).is_some()
+        let is_shut = core.pauses.of(&way.upstream, &way.account, &way.model).is_some()
             || core.breakers.gate(&way.upstream) == Gate::Shut;
         if is_shut {
             continue;

@@ -11,10 +11,11 @@ use std::{
 };
 
 use sluice_domain::{DeclaredLimit, LaneId, LimitId, LimitKind};
+use sluice_policy::aimd::Bounds;
 use sluice_store::{BoardEntry, CooledGate, NoRoom, StoreError};
 use tokio::time::Instant;
 
-use crate::{cooldowns::gates_of, core::Core, incarnation::bounded, routing::Routing};
+use crate::{adaptive::Adaptive, cooldowns::gates_of, core::Core, incarnation::bounded, routing::Routing};
 
 /// What is not under way so long after its allowance was taken goes back: the windows are kept with a margin from lease to
 /// arrival, which the way to the upstream needs a part of.
@@ -47,14 +48,16 @@ struct Ways {
 pub(crate) struct Way {
     pub(crate) upstream: String,
     pub(crate) account: String,
+    /// The model, by its name there.
+    pub(crate) model: String,
     /// In order; none where it has none.
     pub(crate) limits: Arc<[LimitId]>,
     pub(crate) gates: Arc<[CooledGate]>,
 }
 
 impl LaneLimits {
-    /// Takes note of the lanes of a board.
-    pub(crate) fn learn(&mut self, entries: &[BoardEntry], routing: &Routing) {
+    /// Takes note of the lanes of a board, and of limits of theirs that are found out by trying.
+    pub(crate) fn learn(&mut self, entries: &[BoardEntry], routing: &Routing, adaptive: &Adaptive) {
         if self.by_lane.len() > MOST_LANES {
             self.by_lane.clear();
         }
@@ -68,7 +71,11 @@ impl LaneLimits {
                 let limits = routing.limits_at(&entry.tenant, &entry.queue, account, &there);
                 let gates = gates_of(upstream.name.as_str(), account, &there).into();
                 let (upstream, account) = (upstream.name.to_string(), account.clone());
-                all.push(Way { upstream, account, limits: ids_of(&limits), gates });
+                all.push(Way { upstream, account, model: there.to_string(), limits: ids_of(&limits), gates });
+                for (limit, floor) in limits.iter().filter_map(|limit| Some((limit, limit.floor?))) {
+                    let bounds = Bounds { floor, ceiling: limit.cap };
+                    adaptive.learn(limit.id(), bounds, Instant::now());
+                }
                 self.declared.extend(limits.into_iter().map(|limit| (limit.id(), limit)));
             }
             self.by_lane.insert(entry.lane_id, Ways { all: all.into(), chosen: 0 });
@@ -142,6 +149,8 @@ pub(crate) fn ids_of(limits: &[DeclaredLimit]) -> Arc<[LimitId]> {
 #[derive(Debug, Default)]
 pub(crate) struct Rooms {
     closed: Mutex<HashMap<LimitId, Closed>>,
+    /// Those of which calls are refused, until it is written down what that means; what comes back changes nothing then.
+    resting: Mutex<HashMap<LimitId, Instant>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -181,13 +190,34 @@ impl Rooms {
         if limits.is_empty() {
             return None;
         }
+        let resting = self.resting();
         let closed = self.lock();
         limits
             .iter()
-            .filter_map(|limit| closed.get(limit))
-            .map(|known| known.until)
+            .flat_map(|limit| {
+                [closed.get(limit).map(|known| known.until), resting.get(limit).copied()]
+                    .into_iter()
+                    .flatten()
+            })
             .filter(|at| *at > now)
             .max()
+    }
+
+    /// Nothing is leased of these until then, or until they are rested.
+    pub(crate) fn rest(&self, limits: &[LimitId], until: Instant) {
+        if !limits.is_empty() {
+            self.resting().extend(limits.iter().map(|limit| (*limit, until)));
+        }
+    }
+
+    /// It has rested.
+    pub(crate) fn rested(&self, limit: LimitId) {
+        self.resting().remove(&limit);
+    }
+
+    fn resting(&self) -> MutexGuard<'_, HashMap<LimitId, Instant>> {
+        // Nothing that holds the lock can panic half way through a change.
+        self.resting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Something of these has come back. Says whether one of them was thought to have no room.

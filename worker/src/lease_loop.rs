@@ -206,7 +206,7 @@ impl<'a> Leasing<'a> {
         let read_at = Instant::now();
         let entries = self.reader.read(self.core, self.work).await;
         let entries = entries.map_err(|source| failed_to("read the board", source))?;
-        self.limits.learn(&entries, &self.core.routing.load());
+        self.limits.learn(&entries, &self.core.routing.load(), &self.core.adaptive);
         self.limits.write_down(self.core).await.map_err(|source| failed_to("write down limits", source))?;
         let board = Board::sorted(entries, self.core, read_at, gates);
         self.note_blocked(&board);

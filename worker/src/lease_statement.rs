@@ -50,6 +50,9 @@ pub(crate) async fn lease(
     let lease = bounded(core.store.lease_limited_many(incarnation, &grants, wanted as u32)).await?;
     let now = Instant::now();
     core.rooms.told(&named, &lease.no_room, lease.jobs.len(), now);
+    if !lease.jobs.is_empty() {
+        core.adaptive.note_full(lease.no_room.iter().map(|word| word.limit), now);
+    }
     core.rooms.close(&lease.unknown, now + UNKNOWN_FOR);
     Ok(Asked { lease, wanted })
 }

@@ -11,10 +11,13 @@
 //! - `suspect` makes the call of a job that crashed its workers in a child process; `watchdog` ends a process in which an
 //!   attempt is stuck;
 //! - `targets`, `breakers` and `breaker_keeper` choose the upstream of a call, and keep calls from one that fails;
+//! - `adaptive` and `adaptive_keeper` find out how many calls at once a provider takes that does not tell;
 //! - `beat`, `incarnation` and `stray` keep the leases honest; `listener` hears hints; `drain` ends it all cleanly.
 //!
 //! Not here: SQL (`store`), HTTP (`provider`), decisions (`policy`), and whatever accepts or shows jobs (`scheduler`).
 
+mod adaptive;
+mod adaptive_keeper;
 mod attempt;
 mod backoff;
 mod beat;

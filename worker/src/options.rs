@@ -12,6 +12,7 @@ use crate::{SettledJob, SuspectCommand, host_and_boot};
 
 /// Where upstreams, routes and retry policies come from.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a process has one or two of them")]
 pub enum ConfigurationSource {
     /// This one, for as long as the worker lives.
     Fixed(Configuration),

@@ -7,10 +7,13 @@ use std::{
     time::Duration,
 };
 
-use sluice_store::PausedKind;
+use sluice_store::{PausedKind, paused_model};
 
 /// What is paused, by kind and name.
 type Paused = (PausedKind, String);
+
+/// So many calls in a row that are forbidden (403), without a result between, say that the key may not call the model at all.
+const FORBIDDEN_IN_A_ROW: u32 = 5;
 
 /// The pauses that this worker knows of.
 #[derive(Debug, Default)]
@@ -23,6 +26,8 @@ struct State {
     changes: u64,
     told: HashSet<Paused>,
     own: HashMap<Paused, Written>,
+    /// How many calls in a row were forbidden, of models of upstreams.
+    forbidden: HashMap<String, u32>,
 }
 
 /// Whether an own pause is in the database.
@@ -45,12 +50,40 @@ pub(crate) enum Told {
 }
 
 impl Pauses {
-    /// Whether calls to an upstream must wait.
-    pub(crate) fn of(&self, upstream: &str, account: &str) -> Option<Paused> {
+    /// Whether calls of a model to an upstream must wait.
+    pub(crate) fn of(&self, upstream: &str, account: &str, model: &str) -> Option<Paused> {
         let state = self.lock();
-        [(PausedKind::Upstream, upstream.to_owned()), (PausedKind::Account, account.to_owned())]
-            .into_iter()
-            .find(|paused| state.told.contains(paused) || state.own.contains_key(paused))
+        if state.told.is_empty() && state.own.is_empty() {
+            return None;
+        }
+        [
+            (PausedKind::Upstream, upstream.to_owned()),
+            (PausedKind::Account, account.to_owned()),
+            (PausedKind::Model, paused_model(upstream, model)),
+        ]
+        .into_iter()
+        .find(|paused| state.told.contains(paused) || state.own.contains_key(paused))
+    }
+
+    /// A call of a model to an upstream was forbidden, or had a result. Says whether that pauses the model there.
+    pub(crate) fn note_forbidden(&self, upstream: &str, model: &str, is_forbidden: bool) -> bool {
+        let mut state = self.lock();
+        // Mostly nothing is ever forbidden.
+        if !is_forbidden && state.forbidden.is_empty() {
+            return false;
+        }
+        let key = paused_model(upstream, model);
+        if !is_forbidden {
+            state.forbidden.remove(&key);
+            return false;
+        }
+        let in_a_row = state.forbidden.entry(key.clone()).or_default();
+        *in_a_row += 1;
+        let is_enough = *in_a_row >= FORBIDDEN_IN_A_ROW;
+        if is_enough {
+            state.forbidden.remove(&key);
+        }
+        is_enough
     }
 
     /// Pauses here and now. Says whether that is news, which the caller then writes down.
@@ -115,6 +148,18 @@ mod tests {
     }
 
     #[test]
+    fn a_model_is_paused_by_five_in_a_row_without_a_result_between() {
+        let pauses = Pauses::default();
+        let mut note = |is_forbidden| pauses.note_forbidden("u", "m", is_forbidden);
+        let noted = [true, true, true, true, false, true, true, true, true, true].map(&mut note);
+        assert_eq!(noted.iter().position(|is_enough| *is_enough), Some(9));
+        let paused = (PausedKind::Model, "u m".to_owned());
+        pauses.begin(&paused);
+        assert_eq!(pauses.of("u", "a", "m"), Some(paused));
+        assert_eq!(pauses.of("u", "a", "other"), None);
+    }
+
+    #[test]
     fn an_own_pause_outlives_beats_that_can_not_know_it() {
         let pauses = Pauses::default();
         let second = Duration::from_secs;
@@ -123,10 +168,10 @@ mod tests {
         assert_eq!(pauses.told(Vec::new(), second(1)), Told::Nothing);
         pauses.written(&upstream("u"), second(3));
         assert_eq!(pauses.told(Vec::new(), second(2)), Told::Nothing);
-        assert_eq!(pauses.of("u", "a"), Some(upstream("u")));
+        assert_eq!(pauses.of("u", "a", "m"), Some(upstream("u")));
         assert_eq!(pauses.told(vec![upstream("u")], second(4)), Told::Nothing);
         assert_eq!(pauses.told(Vec::new(), second(5)), Told::Resumed);
-        assert_eq!(pauses.of("u", "a"), None);
+        assert_eq!(pauses.of("u", "a", "m"), None);
     }
 
     #[test]
@@ -134,7 +179,7 @@ mod tests {
         let pauses = Pauses::default();
         let account = (PausedKind::Account, "a".to_owned());
         assert_eq!(pauses.told(vec![account.clone()], Duration::ZERO), Told::Paused);
-        assert_eq!(pauses.of("u", "a"), Some(account));
-        assert_eq!(pauses.of("u", "b"), None);
+        assert_eq!(pauses.of("u", "a", "m"), Some(account));
+        assert_eq!(pauses.of("u", "b", "m"), None);
     }
 }

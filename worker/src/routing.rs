@@ -120,6 +120,11 @@ impl Routing {
         self.configuration.as_ref().map_or(1, |configuration| configuration.queue_weight(queue))
     }
 
+    /// The share of a tenant among all.
+    pub(crate) fn tenant_weight(&self, tenant: &TenantName) -> u16 {
+        self.configuration.as_ref().map_or(1, |configuration| configuration.tenant_weight(tenant))
+    }
+
     /// When calls to a failing upstream are stopped.
     pub(crate) fn breaker(&self) -> BreakerPolicy {
         self.configuration.as_ref().map(|configuration| configuration.breaker.into()).unwrap_or_default()

@@ -36,9 +36,14 @@ pub(crate) fn way(places: &[Place], pauses: &Pauses, breakers: &Breakers) -> Way
             }
             Place::Target(target) => {
                 let upstream = &target.upstream;
-                match (pauses.of(&upstream.name, &upstream.account), breakers.gate(&upstream.name)) {
+                let paused = pauses.of(&upstream.name, &upstream.account, target.model.as_str());
+                match (paused, breakers.gate(&upstream.name)) {
                     (Some((PausedKind::Upstream, name)), _) => BlockedBy::UpstreamPaused(name),
                     (Some((PausedKind::Account, name)), _) => BlockedBy::AccountPaused(name),
+                    (Some((PausedKind::Model, _)), _) => BlockedBy::ModelPaused {
+                        upstream: upstream.name.clone(),
+                        model: target.model.to_string(),
+                    },
                     (None, Gate::Free) => return Way::Free,
                     (None, gate) => {
                         has_trial |= gate == Gate::OnTrial;
@@ -78,7 +83,7 @@ pub(crate) fn enter(
         .filter(|target| {
             let upstream = &target.upstream;
             !but_not.contains(&upstream.name)
-                && core.pauses.of(&upstream.name, &upstream.account).is_none()
+                && core.pauses.of(&upstream.name, &upstream.account, target.model.as_str()).is_none()
                 && core.breakers.gate(&upstream.name) != Gate::Shut
                 && !is_cooling(core, target)
                 && lease.has_allowance_for(target, routing)

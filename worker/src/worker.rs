@@ -17,7 +17,9 @@ use tokio::{
 };
 
 use crate::{
-    ConfigurationSource, WorkerError, WorkerHandle, WorkerOptions, beat, breaker_keeper,
+    ConfigurationSource, WorkerError, WorkerHandle, WorkerOptions,
+    adaptive::Adaptive,
+    adaptive_keeper, beat, breaker_keeper,
     breakers::Breakers,
     called::Called,
     cooldowns::Cooldowns,
@@ -100,6 +102,7 @@ impl Worker {
             wants_secrets: AtomicBool::new(false),
             blocked: std::sync::Mutex::default(),
             rooms: Rooms::default(),
+            adaptive: Adaptive::default(),
             cooldowns: Cooldowns::new(options.concurrency),
             signals: Arc::new(Signals::default()),
             phase: watch::Sender::new(Phase::Working),
@@ -121,6 +124,7 @@ impl Worker {
         tokio::spawn(hand_back::run(Arc::clone(&core), returned));
         tokio::spawn(listener::run(Arc::clone(&core)));
         tokio::spawn(breaker_keeper::run(Arc::clone(&core)));
+        tokio::spawn(adaptive_keeper::run(Arc::clone(&core)));
         if let Some(listener) = listener {
             tokio::spawn(health::serve(Arc::clone(&core), options.metrics, listener));
         }

@@ -133,6 +133,11 @@ impl World {
         &self.database
     }
 
+    /// Where the simulator is.
+    pub fn upstream_url(&self) -> &str {
+        self.simulator.base_url()
+    }
+
     /// Adds so many queued jobs.
     pub async fn fill(&self, jobs: u64) -> Result<()> {
         fixture::fill(&self.database, jobs).await

@@ -8,6 +8,7 @@
 //! - [`Peer`]: another queue, behind its adapter;
 //! - [`pgbench`]: Postgres' own load generator, for limits;
 //! - [`processes`]: real `sluice` processes, with their CPU time and memory; [`http`]: a client that costs little;
+//! - [`simulated`]: an upstream as a process, and what its ledger says;
 //! - [`Latencies`] for percentiles.
 //!
 //! A benchmark is a module with `pub async fn run(bench: &Bench) -> anyhow::Result<()>` and a line in the table of
@@ -41,6 +42,7 @@ pub mod processes;
 mod report;
 mod server;
 mod sheet;
+pub mod simulated;
 mod snapshot;
 pub mod worker_side;
 

@@ -52,6 +52,7 @@ fn job(body_bytes: usize) -> NewJob {
         max_attempts: None,
         on_unknown: OnUnknown::Retry,
         tags: Tags::new(BTreeMap::new()).expect("no tags are good tags"),
+        webhook: None,
         traceparent: None,
         body: body_of(body_bytes),
     }

@@ -21,6 +21,7 @@ pub mod submit;
 pub mod up;
 pub mod upstreams;
 pub mod watch;
+pub mod webhooks;
 pub mod worker;
 
 use sluice_store::Store;
@@ -85,6 +86,7 @@ pub async fn dispatch(command: Command, context: &Context<'_>) -> Result<Exit, C
         Command::Pause(args) => pause::pause(args, context).await,
         Command::Resume(args) => pause::resume(args, context).await,
         Command::Upstreams(args) => upstreams::run(args, context).await,
+        Command::Webhooks(args) => webhooks::run(args, context).await,
         Command::Keys(args) => keys::run(args, context).await,
         Command::Sim(args) => sim::run(args, context).await,
         Command::Doctor(args) => doctor::run(args, context).await,

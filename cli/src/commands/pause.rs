@@ -24,7 +24,7 @@ pub struct PauseArgs {
     subject: SubjectArgs,
 }
 
-/// Start what was paused again: by you, or by a worker that met a wrong key or an empty account
+/// Start what was paused again: by you, or by a worker that met a wrong key, an empty account or a forbidden model
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   sluice resume nightly
@@ -153,7 +153,8 @@ fn names(kind: PausedKind, configuration: &Configuration) -> Vec<String> {
         .upstreams
         .iter()
         .map(|upstream| match kind {
-            PausedKind::Upstream => upstream.name.to_string(),
+            // A model is resumed with its upstream.
+            PausedKind::Upstream | PausedKind::Model => upstream.name.to_string(),
             PausedKind::Account => upstream.account.clone(),
         })
         .collect();

@@ -10,7 +10,7 @@ use crate::{
     commands::Context,
     database::{Database, Schema},
     exit::{CliError, Exit},
-    roles::{self, ListenArgs, Servers},
+    roles::{self, Bells, ListenArgs, Servers},
     stdout,
     stop_signals::StopSignals,
 };
@@ -51,9 +51,9 @@ async fn serve(
     let metrics = context.telemetry.metrics().clone();
     let mut options = ServerOptions::new(database.store.clone(), args.listen.listen, metrics);
     options.keyless = args.listen.keyless();
-    let batch_bell = options.batch_bell.clone();
+    let bells = Bells::of(&options);
     let servers = Servers::start(options, args.listen.grpc_listen).await?;
-    let maintenance = roles::start_maintenance(database, context, batch_bell);
+    let maintenance = roles::start_maintenance(database, context, bells, None);
     let (url, grpc_url) = (servers.rest_url(), servers.grpc_url());
     match context.global.output {
         OutputFormat::Json => {

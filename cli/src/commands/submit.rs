@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use sluice_domain::{
     ApiPath, IdempotencyKey, InvalidName, JobId, MAX_MAX_ATTEMPTS, NewJob, OnUnknown, Priority, QueueName,
-    Tags, TenantName,
+    Tags, TenantName, WebhookUrl,
 };
 use sluice_scheduler::{InvalidInput, parse_submission, wall_clock};
 use sluice_store::Store;
@@ -74,6 +74,9 @@ struct JobOptions {
     /// A tag to find them by; may be given several times
     #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = filter::tag)]
     tags: Vec<(String, String)>,
+    /// Tell this URL when they end; its tenant's secret must be configured (docs/webhooks.md)
+    #[arg(long, value_name = "URL", value_parser = webhook)]
+    webhook: Option<WebhookUrl>,
     /// What to do when a call was sent and its answer is not known: `retry` may pay twice, `hold` waits for you
     #[arg(long, value_name = "retry|hold", value_parser = on_unknown, default_value = "retry")]
     on_unknown: OnUnknown,
@@ -163,6 +166,10 @@ impl StartedOptions<'_> {
                 IdempotencyKey::new(key).map_err(|e| CliError::usage(format!("--idempotency-key: {e}")))?;
             job.idempotency_key = Some(key);
         }
+        if let Some(url) = &given.webhook {
+            job.id = JobId::generate_for_webhook();
+            job.webhook = Some(url.clone());
+        }
         job.tags = self.tags.clone();
         if let Some(id) = custom_id {
             let mut pairs = self.tags.pairs().clone();
@@ -171,6 +178,10 @@ impl StartedOptions<'_> {
         }
         Ok(())
     }
+}
+
+fn webhook(text: &str) -> Result<WebhookUrl, String> {
+    WebhookUrl::new(text).map_err(|error| error.to_string())
 }
 
 /// The job of one line.
@@ -188,6 +199,7 @@ fn job_of(request: Request) -> NewJob {
         max_attempts: None,
         on_unknown: OnUnknown::default(),
         tags: Tags::default(),
+        webhook: None,
         traceparent: None,
         body: request.body,
     }

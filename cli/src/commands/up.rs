@@ -14,7 +14,7 @@ use crate::{
     configuration_file::{self, ApplyMode, GivenConfiguration},
     database::{Database, Schema},
     exit::{CliError, Exit},
-    roles::{self, ListenArgs, Servers, WorkerArgs},
+    roles::{self, Bells, ListenArgs, Servers, WorkerArgs},
     run::SimulatorThread,
     stdout,
     stop_signals::StopSignals,
@@ -194,9 +194,9 @@ impl Roles {
         let mut worker = WorkerOptions::new(store, source, metrics);
         args.worker.fill(&mut worker, database, &context.global);
         "up".clone_into(&mut worker.name);
-        let batch_bell = server.batch_bell.clone();
+        let bells = Bells::of(&server);
         let servers = Servers::start(server, listen.grpc_listen).await?;
-        let maintenance = roles::start_maintenance(database, context, batch_bell);
+        let maintenance = roles::start_maintenance(database, context, bells, upstreams.fixed());
         Ok(Self { servers, maintenance, worker: Worker::start(worker).await? })
     }
 

@@ -61,6 +61,10 @@ fn upstream_table(configuration: &Configuration, pauses: &[Pause], breakers: &[O
             let kind = pause.kind.as_str();
             format!("{kind} since {} ({})", times::shown(pause.paused_at), pause.reason)
         });
+        let of_models = paused_models(upstream, pauses).map(|(model, pause)| {
+            format!("{model} since {} ({})", times::shown(pause.paused_at), pause.reason)
+        });
+        let standstill: Vec<_> = standstill.into_iter().chain(of_models).collect();
         table.row(vec![
             upstream.name.to_string(),
             upstream.provider.as_str().to_owned(),
@@ -69,7 +73,7 @@ fn upstream_table(configuration: &Configuration, pauses: &[Pause], breakers: &[O
             upstream.priority.to_string(),
             models.map_or_else(|| "all".to_owned(), |models| models.join(", ")),
             breaker_said(breaker_of(upstream, breakers)),
-            standstill.unwrap_or_default(),
+            standstill.join("; "),
         ]);
     }
     table
@@ -91,6 +95,9 @@ fn upstream_json(
         "paused": pause.map(|pause| json!({
             "kind": pause.kind.as_str(), "since": times::rfc3339(pause.paused_at), "reason": pause.reason,
         })),
+        "paused_models": paused_models(upstream, pauses).map(|(model, pause)| json!({
+            "model": model, "since": times::rfc3339(pause.paused_at), "reason": pause.reason,
+        })).collect::<Vec<_>>(),
         "breaker": {
             "state": open.map_or("closed", OpenBreaker::state),
             "since": open.map(|open| times::rfc3339(open.opened_at)),
@@ -98,6 +105,17 @@ fn upstream_json(
             "trial_at": open.map(|open| times::rfc3339(open.trial_at)),
             "failed_trials": open.map_or(0, |open| open.failed_trials),
         },
+    })
+}
+
+/// The models that are paused there, by their names there.
+fn paused_models<'a>(
+    upstream: &'a Upstream,
+    pauses: &'a [Pause],
+) -> impl Iterator<Item = (&'a str, &'a Pause)> {
+    pauses.iter().filter(|pause| pause.kind == PausedKind::Model).filter_map(|pause| {
+        let (of, model) = pause.name.split_once(' ')?;
+        (of == upstream.name.as_str()).then_some((model, pause))
     })
 }
 

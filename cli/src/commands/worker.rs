@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 
-use sluice_scheduler::BatchBell;
 use sluice_worker::{ConfigurationSource, WorkMode, Worker, WorkerOptions};
 
 use crate::{
@@ -10,7 +9,7 @@ use crate::{
     configuration_file,
     database::{Database, Schema},
     exit::{CliError, Exit},
-    roles::{self, WorkerArgs},
+    roles::{self, Bells, WorkerArgs},
     stop_signals::StopSignals,
 };
 
@@ -68,7 +67,7 @@ async fn work(
     options.mode = if args.until_idle { WorkMode::UntilIdle } else { WorkMode::Forever };
     // A private database may have no scheduler that looks after it.
     let maintenance =
-        database.is_private().then(|| roles::start_maintenance(database, context, BatchBell::default()));
+        database.is_private().then(|| roles::start_maintenance(database, context, Bells::default(), None));
     let worker = Worker::start(options).await?;
     roles::work_until_stopped(&worker, &mut stop).await;
     if let Some(maintenance) = maintenance {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use sluice_domain::{JobId, QueueName, TenantName};
-use sluice_scheduler::{BatchBell, MaintenanceHandle};
+use sluice_scheduler::MaintenanceHandle;
 use sluice_store::Bodies;
 use sluice_worker::{ConfigurationSource, SettledJob, Worker, WorkerHandle, WorkerOptions};
 use tokio::sync::mpsc;
@@ -33,7 +33,7 @@ use crate::{
     commands::Context,
     database::{Database, Schema},
     exit::{CliError, Exit, causes},
-    roles,
+    roles::{self, Bells},
     stop_signals::StopSignals,
 };
 
@@ -71,7 +71,7 @@ async fn work_on(
     }
     let began = Instant::now();
     let mut signals = StopSignals::listen()?;
-    let maintenance = roles::start_maintenance(database, context, BatchBell::default());
+    let maintenance = roles::start_maintenance(database, context, Bells::default(), None);
     let (settled, settled_groups) = mpsc::unbounded_channel();
     let worker_plan =
         WorkerPlan { queue: identity.queue(), tenant: tenant.clone(), concurrency: plan.concurrency };

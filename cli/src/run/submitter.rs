@@ -130,6 +130,7 @@ impl JobPattern {
             on_unknown: self.on_unknown,
             // Checked by the input: its length, and that it holds no NUL.
             tags: Tags::from_stored(tags),
+            webhook: None,
             traceparent: None,
             body: request.body.clone(),
         }

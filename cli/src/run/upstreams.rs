@@ -97,6 +97,9 @@ impl ChosenUpstreams {
             let is_ours = self.configuration.upstreams.iter().any(|upstream| match pause.kind {
                 PausedKind::Upstream => upstream.name.as_str() == pause.name,
                 PausedKind::Account => upstream.account == pause.name,
+                PausedKind::Model => {
+                    pause.name.split_once(' ').is_some_and(|(of, _)| of == upstream.name.as_str())
+                }
             });
             if is_ours && pause.reason != PAUSED_BY_OPERATOR {
                 database.store.resume(pause.kind, &pause.name).await?;

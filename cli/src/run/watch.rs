@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use sluice_domain::{JobId, NanoUsd};
-use sluice_store::PausedKind;
+use sluice_store::{PausedKind, paused_model};
 use sluice_worker::{Blocked, BlockedBy, SettledJob, WorkerHandle};
 use tokio::{
     sync::mpsc,
@@ -162,6 +162,9 @@ impl Watch {
         let goes_on_later = blocked.iter().any(|blocked| match &blocked.by {
             BlockedBy::UpstreamPaused(name) => is_by_person(PausedKind::Upstream, name),
             BlockedBy::AccountPaused(name) => is_by_person(PausedKind::Account, name),
+            BlockedBy::ModelPaused { upstream, model } => {
+                is_by_person(PausedKind::Model, &paused_model(upstream, model))
+            }
             BlockedBy::UpstreamFailing(_) => true,
             BlockedBy::UpstreamUnusable { .. } | BlockedBy::NotConfigured => false,
         });
@@ -182,6 +185,12 @@ impl Watch {
         let (what, flag, name) = match &blocked.by {
             BlockedBy::UpstreamPaused(name) => ("upstream", "--upstream", name),
             BlockedBy::AccountPaused(name) => ("account", "--account", name),
+            BlockedBy::ModelPaused { upstream, model } => {
+                return format!(
+                    "upstream {upstream} forbids calls of model {model}{cause}: see to the key's rights and `sluice \
+                     resume --upstream {upstream}`"
+                );
+            }
             BlockedBy::UpstreamFailing(upstream) => {
                 return format!("upstream {upstream} fails; it is called again when it works again");
             }

@@ -2,7 +2,7 @@
 //! are signed themselves. Secrets and keys are references; what is verified with them is the schedulers' business.
 
 use serde::{Serialize, Serializer};
-use sluice_domain::{Scope, Scopes, TenantName};
+use sluice_domain::{InvalidNetwork, Network, Scope, Scopes, TenantName};
 
 use crate::{
     check::Item,
@@ -20,6 +20,9 @@ pub struct Access {
     /// Whose signatures count.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub signed: Vec<RequestSigner>,
+    /// Proxies that say in `X-Forwarded-For` where a request comes from.
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "texts")]
+    pub trusted_proxies: Vec<Network>,
 }
 
 /// How a token is signed.
@@ -82,14 +85,21 @@ pub struct RequestSigner {
 }
 
 impl Access {
-    /// Whether nobody is named.
+    /// Whether nothing is said.
     pub fn is_empty(&self) -> bool {
+        self.names_nobody() && self.trusted_proxies.is_empty()
+    }
+
+    /// Whether nobody is named who may come in.
+    pub fn names_nobody(&self) -> bool {
         self.jwt.is_empty() && self.signed.is_empty()
     }
 
     /// Reads `access`.
     pub(crate) fn read(field: &Field<'_>, problems: &mut Problems) -> Self {
-        let Some(section) = Section::of(field, &["jwt", "signed"], problems) else { return Self::default() };
+        let Some(section) = Section::of(field, &["jwt", "signed", "trusted_proxies"], problems) else {
+            return Self::default();
+        };
         let jwt = read_items(&section, "jwt", TokenIssuer::read, problems);
         let signed = read_items(&section, "signed", RequestSigner::read, problems);
         crate::check::unique("access.jwt", &jwt, |issuer| format!("issuer {:?}", issuer.issuer), problems);
@@ -97,11 +107,12 @@ impl Access {
         Self {
             jwt: jwt.into_iter().map(|(_, _, issuer)| issuer).collect(),
             signed: signed.into_iter().map(|(_, _, signer)| signer).collect(),
+            trusted_proxies: read_networks(&section, "trusted_proxies", problems),
         }
     }
 }
 
-fn read_items<T>(
+pub(crate) fn read_items<T>(
     section: &Section<'_>,
     key: &str,
     read: impl Fn(&Field<'_>, &mut Problems) -> Option<T>,
@@ -165,7 +176,19 @@ impl RequestSigner {
     }
 }
 
-fn tenant_name(field: &Field<'_>, problems: &mut Problems) -> Option<TenantName> {
+/// A list of addresses and ranges.
+pub(crate) fn read_networks(section: &Section<'_>, key: &str, problems: &mut Problems) -> Vec<Network> {
+    let network = |text: &str| text.parse().map_err(|error: InvalidNetwork| error.to_string());
+    let fields = section.items(key, problems);
+    fields.iter().filter_map(|field| field.parsed(network, problems)).collect()
+}
+
+/// Writes addresses and ranges.
+pub(crate) fn texts<S: Serializer>(networks: &[Network], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(networks.iter().map(ToString::to_string))
+}
+
+pub(crate) fn tenant_name(field: &Field<'_>, problems: &mut Problems) -> Option<TenantName> {
     field.parsed(|text| TenantName::new(text).map_err(|error| error.problem), problems)
 }
 

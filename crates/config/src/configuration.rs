@@ -6,7 +6,8 @@ use sluice_domain::{DeclaredLimit, LimitKind, LimitSubject, ModelName, QueueName
 use sluice_policy::backoff::{RetryPolicies, RetryPolicy};
 
 use crate::{
-    Access, Auth, Breaker, ConfigErrors, Limit, Provider, Queue, Route, SecretRef, Target, Upstream,
+    Access, Auth, Breaker, ConfigErrors, Limit, Provider, Queue, Route, SecretRef, Target, Tenant, Upstream,
+    Webhooks,
     check::{self, Item},
     problem::Problems,
     section::{Field, Section},
@@ -29,11 +30,17 @@ pub struct Configuration {
     pub limits: Vec<Limit>,
     /// The lines that are set up. Others exist too, and are as `default` is.
     pub queues: Vec<Queue>,
+    /// The tenants whose share is not the usual one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tenants: Vec<Tenant>,
     /// When calls to a failing upstream are stopped.
     pub breaker: Breaker,
     /// Who may come in beside those with API keys.
     #[serde(skip_serializing_if = "Access::is_empty")]
     pub access: Access,
+    /// How ends of jobs are told to those who asked for it.
+    #[serde(skip_serializing_if = "Webhooks::is_empty")]
+    pub webhooks: Webhooks,
 }
 
 impl Configuration {
@@ -52,18 +59,20 @@ impl Configuration {
     }
 
     fn read(root: &Field<'_>, problems: &mut Problems) -> Self {
-        let known = ["upstreams", "routes", "limits", "queues", "breaker", "access"];
+        let known = ["upstreams", "routes", "limits", "queues", "tenants", "breaker", "access", "webhooks"];
         let Some(section) = Section::of(root, &known, problems) else { return Self::default() };
         let upstreams = read_list(&section, "upstreams", Upstream::read, problems);
         let routes = read_list(&section, "routes", Route::read, problems);
         let limits = read_list(&section, "limits", Limit::read, problems);
         let queues = read_list(&section, "queues", Queue::read, problems);
+        let tenants = read_list(&section, "tenants", Tenant::read, problems);
         if section.items("upstreams", &mut Problems::default()).is_empty() {
             section.problem("upstreams: at least one is needed", problems);
         }
         check::unique("upstreams", &upstreams, |u| format!("upstream {:?}", u.name.as_str()), problems);
         check::unique("routes", &routes, |r| format!("a route for {:?}", r.model.as_str()), problems);
         check::unique("queues", &queues, |q| format!("queue {:?}", q.name.as_str()), problems);
+        check::unique("tenants", &tenants, |t| format!("tenant {:?}", t.name.as_str()), problems);
         check::unique("limits", &limits, limit_key, problems);
         let (route_places, limit_places) = (places(&routes), places(&limits));
         let configuration = Self {
@@ -71,8 +80,10 @@ impl Configuration {
             routes: values(routes),
             limits: values(limits),
             queues: values(queues),
+            tenants: values(tenants),
             breaker: section.get("breaker").map(|f| Breaker::read(&f, problems)).unwrap_or_default(),
             access: section.get("access").map(|f| Access::read(&f, problems)).unwrap_or_default(),
+            webhooks: section.get("webhooks").map(|f| Webhooks::read(&f, problems)).unwrap_or_default(),
         };
         check::references(&configuration, &route_places, &limit_places, problems);
         configuration
@@ -135,6 +146,11 @@ impl Configuration {
         self.queues.iter().find(|known| known.name.as_str() == queue).map_or(1, |known| known.weight)
     }
 
+    /// The share of a tenant among all tenants; 1 where nothing is said of it.
+    pub fn tenant_weight(&self, tenant: &TenantName) -> u16 {
+        self.tenants.iter().find(|known| known.name == *tenant).map_or(1, |known| known.weight)
+    }
+
     /// All limits that it declares; those of queues for the tenant `default`, and alike for any other.
     pub fn declared_limits(&self) -> Vec<DeclaredLimit> {
         let of_accounts = self.limits.iter().flat_map(Limit::declared);
@@ -154,9 +170,22 @@ impl Configuration {
         let is_meant = |limit: &&Limit| {
             limit.account == account && limit.model.as_ref().is_none_or(|limited| limited == model)
         };
-        let of_account = self.limits.iter().filter(is_meant).flat_map(Limit::declared);
+        let told = self.limits.iter().filter(is_meant).flat_map(Limit::told);
         let of_queue = self.queues.iter().filter(|declared| declared.name == *queue);
-        of_account.chain(of_queue.filter_map(|declared| queue_limit(declared, tenant))).collect()
+        told.chain(self.found_out(account, model))
+            .chain(of_queue.filter_map(|declared| queue_limit(declared, tenant)))
+            .collect()
+    }
+
+    /// How many calls at once go to `model` at an upstream of `account`, where that is found out by trying: what is said of
+    /// the model itself counts before what is said of all of its account's.
+    fn found_out(&self, account: &str, model: &ModelName) -> Option<DeclaredLimit> {
+        let of_account = || self.limits.iter().filter(|limit| limit.account == account);
+        let of_model = of_account().find(|limit| limit.model.as_ref() == Some(model));
+        match of_model.filter(|limit| limit.concurrency.is_some() || limit.adaptive.is_some()) {
+            Some(limit) => limit.found_out(model),
+            None => of_account().find(|limit| limit.model.is_none())?.found_out(model),
+        }
     }
 
     /// The configuration as YAML that [`Self::parse`] reads back, with all defaults written out.
@@ -169,7 +198,7 @@ impl Configuration {
 fn queue_limit(queue: &Queue, tenant: &TenantName) -> Option<DeclaredLimit> {
     let subject = LimitSubject::Queue { tenant: tenant.clone(), queue: queue.name.clone() };
     let cap = u64::from(queue.max_running?);
-    Some(DeclaredLimit { subject, kind: LimitKind::Concurrency, window_s: 0, cap })
+    Some(DeclaredLimit { subject, kind: LimitKind::Concurrency, window_s: 0, cap, floor: None })
 }
 
 fn read_list<T>(

@@ -63,13 +63,16 @@ fn by_name(configuration: &Configuration) -> Value {
         }
         (format!("{} of {model}", limit.account), tree)
     });
+    let tenants = configuration.tenants.iter().map(|t| (t.name.to_string(), tree(t, "name"))).collect();
     let sections = [
         ("upstreams", named(upstreams)),
         ("routes", named(routes)),
         ("limits", named(limits.collect())),
         ("queues", named(queues)),
+        ("tenants", named(tenants)),
         ("breaker", tree(&configuration.breaker, "")),
         ("access", access(configuration)),
+        ("webhooks", webhooks(configuration)),
     ];
     Value::Object(sections.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
 }
@@ -79,8 +82,23 @@ fn access(configuration: &Configuration) -> Value {
     let access = &configuration.access;
     let jwt = access.jwt.iter().map(|issuer| (issuer.issuer.clone(), tree(issuer, "issuer"))).collect();
     let signed = access.signed.iter().map(|signer| (signer.id.clone(), tree(signer, "id"))).collect();
-    let kinds = [("jwt", Value::Object(jwt)), ("signed", Value::Object(signed))];
+    let proxies = access.trusted_proxies.iter().map(|network| Value::String(network.to_string())).collect();
+    let kinds = [
+        ("jwt", Value::Object(jwt)),
+        ("signed", Value::Object(signed)),
+        ("trusted_proxies", Value::Array(proxies)),
+    ];
     Value::Object(kinds.into_iter().map(|(kind, items)| (kind.to_owned(), items)).collect())
+}
+
+/// Secrets of webhooks by their tenants.
+fn webhooks(configuration: &Configuration) -> Value {
+    let webhooks = &configuration.webhooks;
+    let secrets = webhooks.secrets.iter();
+    let secrets = secrets.map(|secret| (secret.tenant.to_string(), tree(secret, "tenant"))).collect();
+    let allowed = webhooks.allow_addresses.iter().map(|network| Value::String(network.to_string())).collect();
+    let parts = [("secrets", Value::Object(secrets)), ("allow_addresses", Value::Array(allowed))];
+    Value::Object(parts.into_iter().map(|(part, value)| (part.to_owned(), value)).collect())
 }
 
 /// A part as a tree, without the key that it is found by.

@@ -17,21 +17,25 @@ mod queue;
 mod route;
 mod secret;
 mod section;
+mod tenant;
 mod timeouts;
 mod tree;
 mod upstream;
+mod webhooks;
 
 pub use access::{Access, RequestSigner, TokenAlgorithm, TokenIssuer};
 pub use auth::{Auth, ClientAuth, JwtAlgorithm, JwtSigning};
 pub use configuration::Configuration;
 pub use difference::{Change, ChangeKind, difference};
-pub use limit::{Limit, Window};
+pub use limit::{Adaptive, Limit, Window};
 pub use problem::{ConfigErrors, Problem};
 pub use queue::{Breaker, Queue};
 pub use route::{Route, Target};
 pub use secret::{Secret, SecretError, SecretRef};
+pub use tenant::Tenant;
 pub use timeouts::Timeouts;
 pub use upstream::{Provider, Streaming, Upstream};
+pub use webhooks::{WebhookSecret, Webhooks};
 
 #[cfg(test)]
 mod tests;

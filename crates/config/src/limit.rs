@@ -9,10 +9,11 @@ use crate::{
     section::{Field, Section},
 };
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "account",
     "model",
     "concurrency",
+    "adaptive",
     "requests_per_second",
     "requests_per_minute",
     "requests_per_hour",
@@ -34,9 +35,44 @@ pub struct Limit {
     /// Calls under way at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u64>,
+    /// How many calls at once is found out by trying.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adaptive: Option<Adaptive>,
     /// Requests and tokens within windows of time.
     #[serde(flatten, serialize_with = "windows_by_key")]
     pub windows: Vec<Window>,
+}
+
+/// Between what the calls at once move that are found out by trying.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Adaptive {
+    /// At least so many.
+    pub floor: u64,
+    /// At most.
+    pub ceiling: u64,
+}
+
+impl Default for Adaptive {
+    fn default() -> Self {
+        Self { floor: 1, ceiling: 10_000 }
+    }
+}
+
+impl Adaptive {
+    fn read(field: &Field<'_>, problems: &mut Problems) -> Self {
+        let mut adaptive = Self::default();
+        let Some(section) = Section::of(field, &["floor", "ceiling"], problems) else { return adaptive };
+        let mut bound = |key: &str, default: u64| {
+            section.get(key).and_then(|f| f.integer(1..=10_000_000, problems)).unwrap_or(default)
+        };
+        adaptive.floor = bound("floor", adaptive.floor);
+        adaptive.ceiling = bound("ceiling", adaptive.ceiling.max(adaptive.floor));
+        if adaptive.floor > adaptive.ceiling {
+            let Self { floor, ceiling } = adaptive;
+            section.problem(format!("floor ({floor}) is above ceiling ({ceiling})"), problems);
+        }
+        adaptive
+    }
 }
 
 /// So much within a length of time.
@@ -66,28 +102,49 @@ impl Limit {
                 Window { key, length_s, at_most }
             })
             .collect();
-        if concurrency.is_none() && windows.is_empty() {
+        let adaptive = section.get("adaptive").map(|f| Adaptive::read(&f, problems));
+        if concurrency.is_none() && adaptive.is_none() && windows.is_empty() {
             section.problem(
-                "limits nothing; give concurrency, requests_per_minute, tokens_per_minute, …",
+                "limits nothing; give concurrency, adaptive, requests_per_minute, tokens_per_minute, …",
                 problems,
             );
         }
-        Some(Self { account: account?, model, concurrency, windows })
+        if concurrency.is_some() && adaptive.is_some() {
+            section.problem("concurrency is told or found out (adaptive), not both", problems);
+        }
+        Some(Self { account: account?, model, concurrency, adaptive, windows })
     }
 }
 
 impl Limit {
     /// What it declares, limit by limit.
     pub fn declared(&self) -> impl Iterator<Item = DeclaredLimit> + '_ {
-        let subject = LimitSubject::Account { account: self.account.clone(), model: self.model.clone() };
-        let concurrency = self.concurrency.map(|cap| (LimitKind::Concurrency, 0, cap));
-        let windows = self.windows.iter().map(|window| (window.kind(), window.length_s, window.at_most));
-        concurrency.into_iter().chain(windows).map(move |(kind, window_s, cap)| DeclaredLimit {
-            subject: subject.clone(),
-            kind,
-            window_s,
-            cap,
-        })
+        let adaptive =
+            self.adaptive.map(|bounds| (LimitKind::Concurrency, 0, bounds.ceiling, Some(bounds.floor)));
+        self.told().chain(adaptive.map(|declared| self.limit(declared, self.model.clone())))
+    }
+
+    /// What it says that the provider tells, limit by limit.
+    pub(crate) fn told(&self) -> impl Iterator<Item = DeclaredLimit> + '_ {
+        let concurrency = self.concurrency.map(|cap| (LimitKind::Concurrency, 0, cap, None));
+        let windows =
+            self.windows.iter().map(|window| (window.kind(), window.length_s, window.at_most, None));
+        concurrency.into_iter().chain(windows).map(|declared| self.limit(declared, self.model.clone()))
+    }
+
+    /// What it says of calls at once to `model` that is found out by trying: of each model by itself.
+    pub(crate) fn found_out(&self, model: &ModelName) -> Option<DeclaredLimit> {
+        let Adaptive { floor, ceiling } = self.adaptive?;
+        Some(self.limit((LimitKind::Concurrency, 0, ceiling, Some(floor)), Some(model.clone())))
+    }
+
+    fn limit(
+        &self,
+        (kind, window_s, cap, floor): (LimitKind, u32, u64, Option<u64>),
+        model: Option<ModelName>,
+    ) -> DeclaredLimit {
+        let subject = LimitSubject::Account { account: self.account.clone(), model };
+        DeclaredLimit { subject, kind, window_s, cap, floor }
     }
 }
 

@@ -20,6 +20,7 @@ mod scope;
 mod state;
 mod submission;
 mod tags;
+mod webhook;
 
 pub use api_key::{ApiKey, ApiKeyHash, NoApiKey};
 pub use attempt::{
@@ -28,7 +29,7 @@ pub use attempt::{
 pub use batch::{Batch, BatchCounts, BatchId, BatchStatus, BatchTimes, FileId, InvalidId, StoredFile};
 pub use error_class::ErrorClass;
 pub use filter::{JobFilter, PageCursor};
-pub use ids::{ApiKeyId, CallId, IncarnationId, JobId, LaneId, LeaseId};
+pub use ids::{ApiKeyId, CallId, IncarnationId, JobId, LaneId, LeaseId, WebhookId};
 pub use job::{JobError, JobResult, JobView};
 pub use key_rights::{KeyRights, NotPermitted};
 pub use limit::{DeclaredLimit, LimitId, LimitKind, LimitSubject};
@@ -44,3 +45,4 @@ pub use submission::{
     Conflict, DEFAULT_MAX_ATTEMPTS, MAX_BODY_BYTES, MAX_MAX_ATTEMPTS, NewJob, OnUnknown, SubmitOutcome,
 };
 pub use tags::{InvalidTags, Tags};
+pub use webhook::{InvalidWebhookUrl, WebhookDelivery, WebhookState, WebhookUrl, WebhookView};

@@ -51,6 +51,9 @@ pub struct DeclaredLimit {
     pub window_s: u32,
     /// So much at most.
     pub cap: u64,
+    /// Where the provider does not tell how many calls it takes at once: so many at least, and the cap is the ceiling of what
+    /// is believed. `None`: the cap is what it tells.
+    pub floor: Option<u64>,
 }
 
 impl LimitId {
@@ -161,6 +164,9 @@ impl fmt::Display for DeclaredLimit {
             LimitSubject::Queue { queue, .. } => write!(f, "queue {:?}: ", queue.as_str())?,
         }
         match (self.kind, self.window_s) {
+            (LimitKind::Concurrency, _) if self.floor.is_some() => {
+                write!(f, "{} at once at most, found out by trying", self.cap)
+            }
             (LimitKind::Concurrency, _) => write!(f, "{} at once", self.cap),
             (kind, 1) => write!(f, "{} {} a second", self.cap, kind.as_str()),
             (kind, 60) => write!(f, "{} {} a minute", self.cap, kind.as_str()),
@@ -187,7 +193,7 @@ mod tests {
     fn limit(account: &str, model: Option<&str>, kind: LimitKind, window_s: u32) -> DeclaredLimit {
         let model = model.map(|name| ModelName::from_stored(name.to_owned()));
         let subject = LimitSubject::Account { account: account.to_owned(), model };
-        DeclaredLimit { subject, kind, window_s, cap: 7 }
+        DeclaredLimit { subject, kind, window_s, cap: 7, floor: None }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ApiPath, IdempotencyKey, JobId, JobState, JobView, ModelName, Priority, QueueName, Tags, TenantName,
+    WebhookUrl,
 };
 
 /// The largest body of one job, in bytes (8 MiB).
@@ -53,6 +54,8 @@ pub struct NewJob {
     pub on_unknown: OnUnknown,
     /// The user's tags.
     pub tags: Tags,
+    /// Who is told when it ends. The id of such a job is one of [`JobId::generate_for_webhook`].
+    pub webhook: Option<WebhookUrl>,
     /// W3C `traceparent` of the submit, for the trace that goes on in the worker.
     pub traceparent: Option<String>,
     /// The request's JSON, byte for byte as submitted.

@@ -3,7 +3,7 @@
 //! The board lists (lane, priority) pairs that have work; the plan is a list of grants that the lease statement walks
 //! in order, taking from each what is there up to its limit and up to the capacity in all. The rules:
 //!
-//! - tenants share the capacity evenly, whatever priorities they give;
+//! - tenants share the capacity by their weights, whatever priorities they give;
 //! - within a tenant the higher priority goes first, strictly; pairs of one priority share by the weights of their queues;
 //! - the pair that was longest unserved gets one grant in twenty, so that the lowest priority is not starved;
 //! - what a pair or a tenant leaves over goes to the others in the same order.
@@ -38,6 +38,8 @@ pub struct Pair {
     pub age_ms: u64,
     /// The weight of its queue, at least 1.
     pub weight: u16,
+    /// The weight of its tenant, at least 1.
+    pub tenant_weight: u16,
 }
 
 /// What a lease may take from a pair.
@@ -63,8 +65,21 @@ pub struct Planner {
     tenant_turns: Turns<TenantName>,
     lane_turns: Turns<LaneId>,
     /// The tenants and weights of the lanes that were planned lately.
-    lanes: HashMap<LaneId, (TenantName, u16)>,
+    lanes: HashMap<LaneId, LaneWeights>,
     planned_pairs: usize,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct LaneWeights {
+    tenant: TenantName,
+    of_lane: u16,
+    of_tenant: u16,
+}
+
+impl LaneWeights {
+    fn of(pair: &Pair) -> Self {
+        Self { tenant: pair.tenant.clone(), of_lane: pair.weight, of_tenant: pair.tenant_weight }
+    }
 }
 
 /// Whose turn it is: the earliest goes first.
@@ -118,9 +133,9 @@ impl Planner {
             self.since_favour %= FAVOUR_EVERY;
         }
         let tenants = self.by_tenant(pairs);
-        let tenant_share = capacity.div_ceil(tenants.len() as u32);
-        for ordered in &tenants {
-            plan.extend(shares(ordered, tenant_share));
+        let parts = split(capacity, tenants.iter().map(|ordered| tenant_weight(ordered)));
+        for (ordered, share) in tenants.iter().zip(parts) {
+            plan.extend(shares(ordered, share));
         }
         if pairs.len() > 1 {
             for ordered in &tenants {
@@ -135,22 +150,22 @@ impl Planner {
         for pair in leased {
             self.granted += 1;
             self.served_at.insert(pair, self.granted);
-            if let Some((tenant, weight)) = self.lanes.get(&pair.0) {
-                self.tenant_turns.served(tenant, 1);
-                self.lane_turns.served(&pair.0, *weight);
+            if let Some(known) = self.lanes.get(&pair.0) {
+                self.tenant_turns.served(&known.tenant, known.of_tenant);
+                self.lane_turns.served(&pair.0, known.of_lane);
             }
         }
     }
 
     fn begin_turns(&mut self, pairs: &[Pair]) {
         let is_known =
-            |pair: &Pair| self.lanes.get(&pair.lane_id).is_some_and(|(_, weight)| *weight == pair.weight);
+            |pair: &Pair| self.lanes.get(&pair.lane_id).is_some_and(|known| *known == LaneWeights::of(pair));
         // Mostly the same board is planned many times.
         if pairs.len() == self.planned_pairs && pairs.iter().all(is_known) {
             return;
         }
         self.planned_pairs = pairs.len();
-        self.lanes = pairs.iter().map(|pair| (pair.lane_id, (pair.tenant.clone(), pair.weight))).collect();
+        self.lanes = pairs.iter().map(|pair| (pair.lane_id, LaneWeights::of(pair))).collect();
         self.tenant_turns.begin(&pairs.iter().map(|pair| pair.tenant.clone()).collect());
         self.lane_turns.begin(&pairs.iter().map(|pair| pair.lane_id).collect());
     }
@@ -192,6 +207,10 @@ impl Planner {
     }
 }
 
+fn tenant_weight(ordered: &[&Pair]) -> u64 {
+    ordered.first().map_or(1, |pair| u64::from(pair.tenant_weight.max(1)))
+}
+
 fn grant(pair: &Pair, limit: u32) -> PlannedGrant {
     PlannedGrant { lane_id: pair.lane_id, priority: pair.priority, limit }
 }
@@ -202,10 +221,22 @@ fn shares(ordered: &[&Pair], share: u32) -> Vec<PlannedGrant> {
     ordered
         .chunk_by(|a, b| a.priority == b.priority)
         .flat_map(|same| {
-            let total: u64 = same.iter().map(|pair| u64::from(pair.weight.max(1))).sum();
-            let of =
-                move |pair: &Pair| (u64::from(share) * u64::from(pair.weight.max(1))).div_ceil(total) as u32;
-            same.iter().map(move |pair| grant(pair, of(pair)))
+            let parts = split(share, same.iter().map(|pair| u64::from(pair.weight.max(1))));
+            same.iter().zip(parts).filter(|(_, part)| *part > 0).map(|(pair, part)| grant(pair, part))
+        })
+        .collect()
+}
+
+/// Whole parts of `whole` by weight, which add up to it; what is left over by rounding goes to those that stand first. Were
+/// each part rounded up by itself, a tenant of many lanes would get a job for each of them.
+fn split(whole: u32, weights: impl Iterator<Item = u64> + Clone) -> Vec<u32> {
+    let total = weights.clone().sum::<u64>().max(1);
+    let (mut weight_before, mut given) = (0, 0);
+    weights
+        .map(|weight| {
+            weight_before += weight;
+            let until = (u64::from(whole) * weight_before).div_ceil(total) as u32;
+            std::mem::replace(&mut given, until).abs_diff(until)
         })
         .collect()
 }
@@ -223,6 +254,7 @@ mod tests {
             priority: Priority::new(priority).unwrap(),
             age_ms,
             weight: 1,
+            tenant_weight: 1,
         }
     }
 
@@ -291,6 +323,26 @@ mod tests {
     }
 
     #[test]
+    fn a_tenant_of_many_lanes_gets_no_more_than_its_share() {
+        let many = (1..=1_000).map(|lane| pair(lane, "many", 5, 9_000));
+        let pairs: Vec<Pair> = many.chain([pair(2_000, "one", 1, 1)]).collect();
+        let plan = Planner::default().plan(&pairs, 10);
+        let mut depths = pairs.iter().map(|pair| ((pair.lane_id, pair.priority), 1_000)).collect();
+        let taken = lease(&plan, &mut depths, 10);
+        assert_eq!(taken.iter().filter(|lane| **lane == LaneId(2_000)).count(), 5, "{taken:?}");
+    }
+
+    #[test]
+    fn tenants_share_by_weight_whatever_the_capacity() {
+        let pairs = [pair(1, "a", 5, 9_000), Pair { tenant_weight: 3, ..pair(2, "b", 1, 1) }];
+        let taken = one_by_one(&mut Planner::default(), &pairs, 400);
+        assert!((90..=120).contains(&taken[&LaneId(1)]), "{taken:?}");
+        let plan = Planner::default().plan(&pairs, 16);
+        let limits: HashMap<_, _> = plan.iter().take(2).map(|grant| (grant.lane_id, grant.limit)).collect();
+        assert_eq!(limits, HashMap::from([(LaneId(1), 4), (LaneId(2), 12)]));
+    }
+
+    #[test]
     fn rest_earns_nothing() {
         let (busy, rested) = (pair(1, "a", 3, 1), pair(2, "b", 3, 1));
         let mut planner = Planner::default();
@@ -320,6 +372,47 @@ mod tests {
     }
 
     proptest! {
+        /// The bound that `docs/configuration.md` states: whatever others have waiting, a tenant's first job is among the next
+        /// leases whose jobs number the sum of the weights over its own, one for each other tenant that is owed one, and one
+        /// for the favour.
+        #[test]
+        fn a_first_job_waits_for_no_more_than_a_turn_of_each(
+            weights in prop::collection::vec(1_u16..6, 1..8), own in 1_u16..6, served in 0_u32..500,
+            capacity in 1_u32..50,
+        ) {
+            let others: Vec<Pair> = weights
+                .iter()
+                .enumerate()
+                .map(|(n, weight)| {
+                    Pair { tenant_weight: *weight, ..pair(n as i64, &format!("t{n}"), 5, 9_000_000) }
+                })
+                .collect();
+            let mut planner = Planner::default();
+            one_by_one(&mut planner, &others, served);
+            let late = Pair { tenant_weight: own, ..pair(99, "late", 1, 0) };
+            let pairs: Vec<Pair> = others.iter().cloned().chain([late]).collect();
+            let mut depths: HashMap<_, _> =
+                pairs.iter().map(|pair| ((pair.lane_id, pair.priority), 1_000_000)).collect();
+            let mut before = 0;
+            let bound = weights.iter().map(|weight| u32::from(*weight).div_ceil(u32::from(own)) + 1).sum::<u32>() + 2;
+            loop {
+                let plan = planner.plan(&pairs, capacity);
+                let taken = lease(&plan, &mut depths, capacity);
+                let found = taken.iter().position(|lane| *lane == LaneId(99));
+                let priority_of = |lane: LaneId| if lane == LaneId(99) { 1 } else { 5 };
+                planner.note_leased(
+                    taken.iter().map(|lane| (*lane, Priority::new(priority_of(*lane)).unwrap())),
+                );
+                if found.is_some() {
+                    // Of the leases before its own; within a lease all come together.
+                    prop_assert!(before <= bound, "after {} jobs, bound {}", before, bound);
+                    break;
+                }
+                before += taken.len() as u32;
+                prop_assert!(before <= bound + capacity, "never within {}", bound);
+            }
+        }
+
         #[test]
         fn capacity_is_used_where_there_is_work(
             rows in prop::collection::vec((0_i64..20, 0_u8..3, 1_i64..=5, 0_u64..1000, 1_u32..50), 1..30),

@@ -3,6 +3,7 @@
 //! Pure functions: no I/O, no async, no clock and no randomness of their own; both come in as parameters. Not here:
 //! who acts on a decision (`worker`, `scheduler`), and how it is written down (`store`).
 
+pub mod aimd;
 pub mod answer_json;
 pub mod backoff;
 pub mod board;
@@ -19,3 +20,4 @@ pub mod retry_budget;
 pub mod streaming;
 pub mod target;
 pub mod usage;
+pub mod window;

@@ -58,7 +58,7 @@ impl Store {
         let columns = LimitColumns::of(limits);
         let version = sqlx::query_scalar!(
             "-- configuration_apply_if_newest
-            SELECT sluice.configuration_apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+            SELECT sluice.configuration_apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
             seen_version,
             applied_by,
             document,
@@ -70,6 +70,7 @@ impl Store {
             &columns.tenants,
             &columns.queues,
             &columns.caps,
+            &columns.floors as _,
         )
         .fetch_one(&self.pool)
         .await?;

@@ -57,15 +57,18 @@ impl Store {
 
     /// Adds a chunk.
     pub async fn file_chunk_write(&self, file: FileId, number: u32, body: &[u8]) -> Result<(), StoreError> {
-        sqlx::query!(
+        let mut lent = self.pool.lend().await?;
+        let written = sqlx::query!(
             "-- file_chunk_write
             INSERT INTO sluice.file_chunks (file_id, number, body) VALUES ($1, $2, $3)",
             file.as_uuid(),
             number as i32,
             body,
         )
-        .execute(&self.pool)
-        .await?;
+        .execute(&mut *lent)
+        .await;
+        lent.done_with_much();
+        written?;
         Ok(())
     }
 
@@ -135,15 +138,17 @@ impl Store {
 
     /// One chunk of a file; the caller has seen that the file is its tenant's.
     pub async fn file_chunk(&self, file: FileId, number: u32) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut lent = self.pool.lend().await?;
         let body = sqlx::query_scalar!(
             "-- file_chunk_read
             SELECT body FROM sluice.file_chunks WHERE file_id = $1 AND number = $2",
             file.as_uuid(),
             number as i32,
         )
-        .fetch_optional(&self.pool)
-        .await?;
-        Ok(body)
+        .fetch_optional(&mut *lent)
+        .await;
+        lent.done_with_much();
+        Ok(body?)
     }
 
     /// Deletes a file of a tenant, also one that is not complete; says whether there was one.

@@ -11,6 +11,13 @@ pub enum PausedKind {
     Upstream,
     /// What the provider counts limits and money against.
     Account,
+    /// One model of an upstream, which is named by both ([`paused_model`]).
+    Model,
+}
+
+/// The name of a model of an upstream, as pauses have it.
+pub fn paused_model(upstream: &str, model: &str) -> String {
+    format!("{upstream} {model}")
 }
 
 impl PausedKind {
@@ -19,14 +26,18 @@ impl PausedKind {
         match self {
             Self::Upstream => "upstream",
             Self::Account => "account",
+            Self::Model => "model",
         }
+    }
+
+    fn of_word(word: &str) -> Option<Self> {
+        [Self::Upstream, Self::Account, Self::Model].into_iter().find(|known| known.as_str() == word)
     }
 
     /// Takes apart the `kind name` that a beat answers with.
     pub(crate) fn split(text: &str) -> Option<(Self, String)> {
         let (kind, name) = text.split_once(' ')?;
-        let kind = [Self::Upstream, Self::Account].into_iter().find(|known| known.as_str() == kind)?;
-        Some((kind, name.to_owned()))
+        Some((Self::of_word(kind)?, name.to_owned()))
     }
 }
 
@@ -55,7 +66,7 @@ impl Store {
         Ok(rows
             .into_iter()
             .map(|row| Pause {
-                kind: if row.kind == "account" { PausedKind::Account } else { PausedKind::Upstream },
+                kind: PausedKind::of_word(&row.kind).unwrap_or(PausedKind::Upstream),
                 name: row.name,
                 paused_at: row.paused_at,
                 reason: row.reason,
@@ -78,11 +89,13 @@ impl Store {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Resumes an upstream or an account. Says whether it was paused.
+    /// Resumes an upstream with its models, or an account. Says whether anything was paused.
     pub async fn resume(&self, kind: PausedKind, name: &str) -> Result<bool, StoreError> {
         let done = sqlx::query!(
             "-- pause_clear
-            DELETE FROM sluice.pauses WHERE kind = $1 AND name = $2",
+            DELETE FROM sluice.pauses
+            WHERE (kind = $1 AND name = $2)
+               OR ($1 = 'upstream' AND kind = 'model' AND split_part(name, ' ', 1) = $2)",
             kind.as_str(),
             name,
         )

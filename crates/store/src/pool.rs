@@ -18,7 +18,7 @@ use futures::{
     stream::{self, BoxStream},
 };
 use sqlx::{
-    Describe, Either, Execute, Executor, SqlStr,
+    Connection as _, Describe, Either, Execute, Executor, SqlStr,
     pool::PoolConnection,
     postgres::{PgConnection, PgPool, PgQueryResult, PgRow, PgStatement, PgTypeInfo, Postgres},
 };
@@ -70,6 +70,13 @@ impl Lent {
     /// The statement has ended, in whatever way.
     pub(crate) fn done(mut self) -> PoolConnection<Postgres> {
         self.connection.take().expect("it is taken only here and at the end")
+    }
+
+    /// The same for a statement that carried megabytes. A connection keeps the largest buffers that it ever needed, and a pool
+    /// of twenty would keep them twenty times.
+    pub(crate) fn done_with_much(mut self) {
+        self.shrink_buffers();
+        drop(self.done());
     }
 }
 

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::{postgres::PgConnection, types::Json};
+use uuid::Uuid;
 
-use sluice_domain::{Conflict, IdempotencyKey, JobId, NewJob, OnUnknown, SubmitOutcome};
+use sluice_domain::{Conflict, IdempotencyKey, JobId, NewJob, OnUnknown, SubmitOutcome, WebhookUrl};
 
 use crate::{CrashPoint, Store, StoreError, crash_point, submit_copy};
 
@@ -110,28 +111,12 @@ pub(crate) async fn submit_batch(
     key_wait_ms: i32,
 ) -> Result<Submitted, StoreError> {
     crash_point(CrashPoint::Submitting);
-    let rows = sqlx::query!(
-        r#"-- job_submit_batch
-            SELECT ordinal AS "ordinal!", job_id AS "job_id!", verdict AS "verdict!", created_at
-            FROM sluice.submit_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"#,
-        &column(jobs, |job| job.id.as_uuid()),
-        &column(jobs, |job| job.tenant.as_str()) as _,
-        &column(jobs, |job| job.queue.as_str()) as _,
-        &column(jobs, |job| job.model.as_str()) as _,
-        &column(jobs, |job| job.path.as_str()) as _,
-        &column(jobs, |job| i16::from(job.priority.get())),
-        &column(jobs, |job| job.idempotency_key.as_ref().map(IdempotencyKey::as_str)) as _,
-        &column(jobs, |job| job.run_at) as _,
-        &column(jobs, |job| job.deadline) as _,
-        &column(jobs, |job| job.max_attempts.map(|most| most as i16)) as _,
-        &column(jobs, |job| job.on_unknown == OnUnknown::Hold),
-        &column(jobs, |job| Json(job.tags.pairs())) as _,
-        &column(jobs, |job| job.traceparent.as_deref()) as _,
-        &column(jobs, |job| job.body.as_slice()) as _,
-        key_wait_ms,
-    )
-    .fetch_all(connection)
-    .await?;
+    let has_webhooks = jobs.iter().any(|job| job.webhook.is_some());
+    let rows = if has_webhooks {
+        submit_batch_with_webhooks(connection, jobs, key_wait_ms).await?
+    } else {
+        submit_batch_without_webhooks(connection, jobs, key_wait_ms).await?
+    };
     crash_point(CrashPoint::Submitted);
     let mut outcomes = vec![None; jobs.len()];
     let mut created_at = None;
@@ -154,7 +139,84 @@ pub(crate) async fn submit_batch(
     Ok(Submitted { outcomes: outcomes.collect::<Result<_, _>>()?, created_at })
 }
 
-/// Stores a job that has no key, by the leanest statement; says when it was submitted.
+struct SubmittedRow {
+    ordinal: i32,
+    job_id: Uuid,
+    verdict: String,
+    created_at: Option<DateTime<Utc>>,
+}
+
+async fn submit_batch_without_webhooks(
+    connection: &mut PgConnection,
+    jobs: &[NewJob],
+    key_wait_ms: i32,
+) -> Result<Vec<SubmittedRow>, sqlx::Error> {
+    sqlx::query_as!(
+        SubmittedRow,
+        r#"-- job_submit_batch
+            SELECT ordinal AS "ordinal!", job_id AS "job_id!", verdict AS "verdict!", created_at
+            FROM sluice.submit_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"#,
+        &column(jobs, |job| job.id.as_uuid()),
+        &column(jobs, |job| job.tenant.as_str()) as _,
+        &column(jobs, |job| job.queue.as_str()) as _,
+        &column(jobs, |job| job.model.as_str()) as _,
+        &column(jobs, |job| job.path.as_str()) as _,
+        &column(jobs, |job| i16::from(job.priority.get())),
+        &column(jobs, |job| job.idempotency_key.as_ref().map(IdempotencyKey::as_str)) as _,
+        &column(jobs, |job| job.run_at) as _,
+        &column(jobs, |job| job.deadline) as _,
+        &column(jobs, |job| job.max_attempts.map(|most| most as i16)) as _,
+        &column(jobs, |job| job.on_unknown == OnUnknown::Hold),
+        &column(jobs, |job| Json(job.tags.pairs())) as _,
+        &column(jobs, |job| job.traceparent.as_deref()) as _,
+        &column(jobs, |job| job.body.as_slice()) as _,
+        key_wait_ms,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// The same, and beside it who is told when the new ones end: a statement of its own, so that jobs without webhooks pay
+/// nothing for it.
+async fn submit_batch_with_webhooks(
+    connection: &mut PgConnection,
+    jobs: &[NewJob],
+    key_wait_ms: i32,
+) -> Result<Vec<SubmittedRow>, sqlx::Error> {
+    sqlx::query_as!(
+        SubmittedRow,
+        r#"-- job_submit_batch_with_webhooks
+            WITH submitted AS MATERIALIZED (
+                SELECT s.ordinal, s.job_id, s.verdict, s.created_at
+                FROM sluice.submit_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) s
+            ), asked AS (
+                INSERT INTO sluice.webhooks (job_id, tenant, queue, url)
+                SELECT s.job_id, ($2::text[])[s.ordinal], ($3::text[])[s.ordinal], ($16::text[])[s.ordinal]
+                FROM submitted s WHERE s.verdict = 'created' AND ($16::text[])[s.ordinal] IS NOT NULL
+            )
+            SELECT ordinal AS "ordinal!", job_id AS "job_id!", verdict AS "verdict!", created_at FROM submitted"#,
+        &column(jobs, |job| job.id.as_uuid()),
+        &column(jobs, |job| job.tenant.as_str()) as _,
+        &column(jobs, |job| job.queue.as_str()) as _,
+        &column(jobs, |job| job.model.as_str()) as _,
+        &column(jobs, |job| job.path.as_str()) as _,
+        &column(jobs, |job| i16::from(job.priority.get())),
+        &column(jobs, |job| job.idempotency_key.as_ref().map(IdempotencyKey::as_str)) as _,
+        &column(jobs, |job| job.run_at) as _,
+        &column(jobs, |job| job.deadline) as _,
+        &column(jobs, |job| job.max_attempts.map(|most| most as i16)) as _,
+        &column(jobs, |job| job.on_unknown == OnUnknown::Hold),
+        &column(jobs, |job| Json(job.tags.pairs())) as _,
+        &column(jobs, |job| job.traceparent.as_deref()) as _,
+        &column(jobs, |job| job.body.as_slice()) as _,
+        key_wait_ms,
+        &column(jobs, |job| job.webhook.as_ref().map(WebhookUrl::as_str)) as _,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Stores a job that has neither a key nor a webhook, by the leanest statement; says when it was submitted.
 pub(crate) async fn submit_one(
     connection: &mut PgConnection,
     job: &NewJob,

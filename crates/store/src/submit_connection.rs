@@ -42,7 +42,7 @@ impl SubmitConnection {
         none_if_key_held(submitted)
     }
 
-    /// Stores one job that has no idempotency key. With `wakes`, sleeping workers are
+    /// Stores one job that has neither an idempotency key nor a webhook. With `wakes`, sleeping workers are
     /// rung by the same statement: they hear it with its commit. That takes a lock that is global to the server, so it
     /// is for whoever has not rung for a while; and since a worker that falls asleep meanwhile is missed, ring once more
     /// afterwards. `None`: somebody holds a whole table, and nothing was stored.

@@ -5,7 +5,10 @@
 //! connection inside one.
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::{PgConnection, PgPool};
+use sqlx::{
+    Connection as _,
+    postgres::{PgConnection, PgPool},
+};
 
 use sluice_domain::{ApiPath, NewJob, OnUnknown, Priority, SubmitOutcome};
 
@@ -31,7 +34,7 @@ pub(crate) fn is_for(pool: &PgPool, jobs: &[NewJob]) -> bool {
     let is_local = options.get_socket().is_some() || options.get_host().starts_with('/');
     is_local
         && jobs.len() >= FEWEST
-        && jobs.iter().all(|job| job.idempotency_key.is_none())
+        && jobs.iter().all(|job| job.idempotency_key.is_none() && job.webhook.is_none())
         && jobs.iter().map(|job| job.body.len()).sum::<usize>() <= MOST_BYTES
 }
 
@@ -47,7 +50,8 @@ pub(crate) async fn submit(pool: &PgPool, jobs: &[NewJob]) -> Result<Vec<SubmitO
 }
 
 async fn store(pool: &PgPool, mut rows: Rows) -> Result<(), StoreError> {
-    let mut transaction = pool.begin().await?;
+    let mut connection = pool.acquire().await?;
+    let mut transaction = connection.begin().await?;
     let clock = sqlx::query!(
         r#"-- job_submit_clock
         SELECT sluice.submit_clock() AS "now!",
@@ -77,6 +81,8 @@ async fn store(pool: &PgPool, mut rows: Rows) -> Result<(), StoreError> {
     )
     .await?;
     transaction.commit().await?;
+    // It keeps the largest buffers that it ever needed, and with it each connection of the pool.
+    connection.shrink_buffers();
     Ok(())
 }
 

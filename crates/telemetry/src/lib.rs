@@ -21,8 +21,8 @@ mod traceparent;
 pub use environment::LogFormat;
 pub use log_sink::LogSink;
 pub use metrics::{
-    AttemptEnd, CallMeasure, Death, ExpiryMetrics, HttpMeasure, LeaseStanding, MetricsRegistry, QueueDepth,
-    SchedulerMetrics, TokenUse, WorkerMetrics,
+    AttemptEnd, CallMeasure, ClosedGate, Death, ExpiryMetrics, GateMetrics, GateStanding, HttpMeasure,
+    LeaseStanding, LimitStanding, MetricsRegistry, QueueDepth, SchedulerMetrics, TokenUse, WorkerMetrics,
 };
 pub use setup::{TelemetryError, TelemetryGuard, TelemetryOptions, init};
 pub use spans::{

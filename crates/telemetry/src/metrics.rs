@@ -4,6 +4,7 @@
 //! atomic addition. Labels are names from the configuration and stable words, never ids: their number is bounded.
 
 mod expiry;
+mod gates;
 mod scheduler;
 mod worker;
 
@@ -20,6 +21,7 @@ use opentelemetry_sdk::{
 use prometheus::{Registry, TextEncoder};
 
 pub use expiry::{Death, ExpiryMetrics, LeaseStanding};
+pub use gates::{ClosedGate, GateMetrics, GateStanding, LimitStanding};
 pub use scheduler::{HttpMeasure, QueueDepth, SchedulerMetrics};
 pub use worker::{AttemptEnd, CallMeasure, TokenUse, WorkerMetrics};
 

@@ -77,6 +77,16 @@ pub mod field {
     pub const QUEUE: &str = "sluice.queue";
     /// The upstream's name in the configuration.
     pub const UPSTREAM: &str = "sluice.upstream";
+    /// What a provider counts limits against.
+    pub const ACCOUNT: &str = "sluice.account";
+    /// What a limit counts: `concurrency`, `requests`, `tokens`.
+    pub const LIMIT_KIND: &str = "sluice.limit.kind";
+    /// Seconds of a limit's window.
+    pub const LIMIT_WINDOW_S: &str = "sluice.limit.window";
+    /// What a gate or a pause is of: `upstream`, `account`, `model`.
+    pub const GATE_KIND: &str = "sluice.gate.kind";
+    /// Its name; of a model that of the upstream, a space, and the model's.
+    pub const GATE_NAME: &str = "sluice.gate.name";
     /// One call's id, as on the ledger.
     pub const CALL_ID: &str = "sluice.call.id";
     /// Which lease of the job.
@@ -85,6 +95,8 @@ pub mod field {
     pub const TRIES: &str = "sluice.attempt.tries";
     /// How an attempt ended.
     pub const OUTCOME: &str = "sluice.attempt.outcome";
+    /// What came of a try to tell of a job's end.
+    pub const WEBHOOK_OUTCOME: &str = "sluice.webhook.outcome";
     /// Seconds that a job could have run but waited.
     pub const QUEUE_WAIT_S: &str = "sluice.queue.wait";
     /// Seconds until the next attempt.
@@ -117,6 +129,8 @@ pub mod metric {
     pub const JOBS: &str = "sluice.jobs";
     /// Age in seconds of the oldest job that could run.
     pub const OLDEST_AGE: &str = "sluice.queue.oldest_age";
+    /// Seconds of one try to tell of a job's end, by what came of it.
+    pub const WEBHOOK_DURATION: &str = "sluice.webhook.duration";
     /// Jobs accepted.
     pub const SUBMITTED: &str = "sluice.jobs.submitted";
     /// Held jobs, by reason.
@@ -155,6 +169,14 @@ pub mod metric {
     pub const SUSPECTS_CRASHED: &str = "sluice.suspects.crashed";
     /// Suspects that went back for want of a process.
     pub const SUSPECTS_PUT_OFF: &str = "sluice.suspects.put_off";
+    /// How much a limit allows now; of one that is found out by trying, what is believed.
+    pub const LIMIT_CAP: &str = "sluice.limit.cap";
+    /// How much of a limit is spent or reserved.
+    pub const LIMIT_USED: &str = "sluice.limit.used";
+    /// Seconds for which a gate is still closed that its upstream closed.
+    pub const GATE_CLOSED: &str = "sluice.gate.closed";
+    /// 1 while an upstream, an account or a model is paused.
+    pub const PAUSED: &str = "sluice.paused";
     /// 1 while the breaker of an upstream is open.
     pub const BREAKER_OPEN: &str = "sluice.breaker.open";
     /// Attempts settled together.

@@ -26,6 +26,7 @@ pub fn job() -> JobBuilder {
             max_attempts: None,
             on_unknown: OnUnknown::Retry,
             tags: Tags::default(),
+            webhook: None,
             traceparent: None,
             body: body.to_string().into_bytes(),
         },

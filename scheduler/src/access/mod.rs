@@ -16,6 +16,7 @@ mod bounds;
 mod caller;
 mod credential;
 mod foreign;
+mod forwarded;
 mod jwks;
 mod key_book;
 mod key_uses;
@@ -40,10 +41,11 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::{
     bounds::{Allowed, Bounds},
     caller::{Caller, Proof},
-    refusals::{files_not_allowed, missing_scope, not_the_operator, queue_not_named},
+    refusals::{files_not_allowed, missing_key, missing_scope, not_the_operator, queue_not_named},
 };
 use self::{
     credential::{Credential, credential_of},
+    forwarded::client_of,
     key_book::KeyBook,
     key_uses::KeyUses,
     rules::{RuleBook, Rules},
@@ -92,7 +94,7 @@ impl Access {
     /// Lets the sender of a request in, or says why not. `peer`: where the request comes from.
     pub(crate) async fn admit(&self, headers: &HeaderMap, peer: IpAddr) -> Result<Arc<Caller>, ApiError> {
         match credential_of(headers)? {
-            Credential::Key(key) => self.by_key(&key, peer).await,
+            Credential::Key(key) => self.by_key(&key, headers, peer).await,
             Credential::Bearer(text) if looks_like_token(text) => self.by_token(text, headers).await,
             Credential::None | Credential::Bearer(_) | Credential::Other { .. } => {
                 self.keyless(headers).await
@@ -114,8 +116,9 @@ impl Access {
         match credential_of(headers)? {
             Credential::Key(key) => {
                 let known = self.keys.last_seen(key.hash());
+                let client = client_of(headers, peer, &self.rules.last_seen_proxies());
                 let is_good = |caller: &Arc<Caller>| {
-                    !caller.has_expired(Instant::now()) && caller.rights.allow_address(peer)
+                    !caller.has_expired(Instant::now()) && caller.rights.allow_address(client)
                 };
                 known.filter(is_good).ok_or(refusal)
             }
@@ -144,10 +147,14 @@ impl Access {
         if self.is_closed().await.is_ok_and(|is_closed| is_closed) { Ok(()) } else { Err(refusal) }
     }
 
-    async fn by_key(&self, key: &ApiKey, peer: IpAddr) -> Result<Arc<Caller>, ApiError> {
+    async fn by_key(&self, key: &ApiKey, headers: &HeaderMap, peer: IpAddr) -> Result<Arc<Caller>, ApiError> {
         let caller = self.keys.find(key.hash()).await?.ok_or_else(refusals::invalid_key)?;
-        if !caller.rights.allow_address(peer) {
-            return Err(refusals::foreign_address());
+        // Only where it matters: all others may come from anywhere.
+        if caller.rights.networks.is_some() {
+            let client = client_of(headers, peer, &self.rules().await?.trusted_proxies);
+            if !caller.rights.allow_address(client) {
+                return Err(refusals::foreign_address());
+            }
         }
         Ok(caller)
     }

@@ -12,7 +12,7 @@ fn unauthorized(code: &'static str, message: impl Into<Cow<'static, str>>) -> Ap
     ApiError::new(StatusCode::UNAUTHORIZED, code, message).param("Authorization")
 }
 
-pub(super) fn missing_key() -> ApiError {
+pub(crate) fn missing_key() -> ApiError {
     unauthorized("missing_api_key", "this server asks for an API key: send Authorization: Bearer KEY")
 }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use sluice_config::{Access, Configuration};
+use sluice_domain::Network;
 use sluice_store::Store;
 use tokio::time::Instant;
 
@@ -23,6 +24,8 @@ const RENEW_AFTER: Duration = Duration::from_secs(30);
 pub(super) struct Rules {
     pub(super) issuers: Vec<Issuer>,
     pub(super) signers: Vec<Signer>,
+    /// Who says in `X-Forwarded-For` where a request comes from.
+    pub(super) trusted_proxies: Vec<Network>,
     /// Whether anybody is named, with a key or without.
     pub(super) is_anybody_named: bool,
     version: i64,
@@ -65,6 +68,12 @@ impl RuleBook {
         known.as_ref().is_some_and(|rules| rules.is_anybody_named)
     }
 
+    /// The proxies of the rules that were last read.
+    pub(super) fn last_seen_proxies(&self) -> Vec<Network> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.as_ref().map(|rules| rules.trusted_proxies.clone()).unwrap_or_default()
+    }
+
     fn known(&self, version: i64) -> Option<Arc<Rules>> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
         let is_fresh = !known.is_anybody_named || known.read_at.elapsed() < RENEW_AFTER;
@@ -83,7 +92,8 @@ impl Rules {
     /// Gets what the configuration refers to. Whoever's key can't be had is not let in; the others are.
     fn of(access: Access, version: i64) -> Self {
         let variable = |name: &str| std::env::var(name).ok();
-        let is_anybody_named = !access.is_empty();
+        let is_anybody_named = !access.names_nobody();
+        let trusted_proxies = access.trusted_proxies;
         let mut issuers = Vec::new();
         for rules in access.jwt {
             let failed = |error: &dyn std::error::Error| {
@@ -106,6 +116,6 @@ impl Rules {
                 }
             }
         }
-        Self { issuers, signers, is_anybody_named, version, read_at: Instant::now() }
+        Self { issuers, signers, trusted_proxies, is_anybody_named, version, read_at: Instant::now() }
     }
 }

@@ -25,6 +25,7 @@ struct Document<'a> {
     max_attempts: Option<u32>,
     on_unknown: Option<Cow<'static, str>>,
     tags: &'a BTreeMap<String, String>,
+    webhook: Option<&'a str>,
 }
 
 /// Checks a message and gives the job an id. The `traceparent` is left to the caller.
@@ -42,6 +43,7 @@ pub(super) fn job_of(request: &SubmitRequest, tenant: &TenantName) -> Result<New
         max_attempts: request.max_attempts,
         on_unknown: on_unknown(request.on_unknown),
         tags: &request.tags,
+        webhook: request.webhook.as_deref(),
     };
     // Strings, numbers and raw JSON.
     let document = serde_json::to_vec(&document).expect("a submission is serialisable");

@@ -96,7 +96,7 @@ impl Intake<'_> {
                     Err(_) => break,
                 },
             };
-            self.take(next, &mut batch);
+            self.take(next, &mut batch).await;
             until = until.or_else(|| (!batch.places.is_empty()).then(|| Instant::now() + BATCH_WAIT));
         }
         batch
@@ -111,7 +111,7 @@ impl Intake<'_> {
         }
     }
 
-    fn take(&mut self, next: Option<Result<SubmitRequest, ApiError>>, batch: &mut Batch) {
+    async fn take(&mut self, next: Option<Result<SubmitRequest, ApiError>>, batch: &mut Batch) {
         let Some(read) = next else {
             batch.is_last = true;
             return;
@@ -122,6 +122,10 @@ impl Intake<'_> {
         batch.is_last = read.is_err() || self.next_index == MAX_JOBS;
         let checked =
             read.and_then(|request| self.app.permitted(submission::job_of(&request, &self.app.tenant)?));
+        let checked = match checked {
+            Ok(job) => self.app.check_webhook(&job).await.map(|()| job),
+            refused => refused,
+        };
         let kept = checked.map(|mut job| {
             job.traceparent.clone_from(&self.traceparent);
             batch.bytes += job.body.len();

@@ -29,9 +29,11 @@ use crate::{
         example = json!({"model": "deepseek-flash", "prompt": "Once upon a time"})),
     security(("api_key" = ["submit"])),
     responses(
-        (status = 200, description = "The provider's answer, with `stream: true` as server-sent events; `x-sluice-job-id` names the job", body = Object,
-         example = json!({"id": "c-1", "object": "text_completion", "model": "deepseek-flash", "choices": [{"index": 0,
+        (status = 200, description = "The provider's answer, with `stream: true` as server-sent events; `x-sluice-job-id` names the job", content(
+            (Object = "application/json", example = json!({"id": "c-1", "object": "text_completion", "model": "deepseek-flash", "choices": [{"index": 0,
             "text": " there was", "finish_reason": "length"}]})),
+            (String = "text/event-stream"),
+        )),
         (status = 400, description = "The request can't be used, or so says the provider", body = ErrorBody),
         (status = 404, description = "No route has the model", body = ErrorBody),
         (status = 409, description = "The job was cancelled, or another request with the key has not committed", body = ErrorBody),
@@ -41,6 +43,7 @@ use crate::{
         (status = 502, description = "The provider's answers could not be used", body = ErrorBody),
         (status = 503, description = "The database is away, this server stops, or the call is held", body = ErrorBody),
         (status = 504, description = "No answer in time", body = ErrorBody),
+        (status = "default", description = "What else the provider answered", body = Object),
     )
 )]
 pub(crate) async fn complete(

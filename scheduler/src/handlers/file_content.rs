@@ -25,7 +25,7 @@ use crate::{
     params(("id" = String, Path, description = "The file")),
     security(("api_key" = ["read"])),
     responses(
-        (status = 200, description = "The bytes", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 200, description = "The bytes", body = String, content_type = "application/octet-stream"),
         (status = 404, description = "No such file", body = ErrorBody),
         (status = 503, description = "The database is away", body = ErrorBody),
     )

@@ -40,6 +40,7 @@ use crate::{
         (status = 502, description = "The provider's answers could not be used", body = ErrorBody),
         (status = 503, description = "The database is away, this server stops, or the call is held", body = ErrorBody),
         (status = 504, description = "No answer in time", body = ErrorBody),
+        (status = "default", description = "What else the provider answered", body = Object),
     )
 )]
 pub(crate) async fn generate(

@@ -25,7 +25,10 @@ use crate::{
     security(("api_key" = ["read"])),
     params(("id" = uuid::Uuid, Path, description = "The job")),
     responses(
-        (status = 200, description = "The bytes", body = Vec<u8>, content_type = "application/json"),
+        (status = 200, description = "The bytes", content(
+            (serde_json::Value = "application/json", example = json!({"object": "chat.completion", "choices": []})),
+            (String = "application/octet-stream"),
+        )),
         (status = 404, description = "No such job", body = ErrorBody),
         (status = 409, description = "The job has no result (yet)", body = ErrorBody),
         (status = 503, description = "The database is away", body = ErrorBody),

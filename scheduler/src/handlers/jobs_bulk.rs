@@ -155,19 +155,22 @@ impl Intake {
                     Err(_) => break,
                 },
             };
-            self.take(next, &mut batch);
+            self.take(next, &mut batch).await;
             until = until.or_else(|| (!batch.lines.is_empty()).then(|| Instant::now() + BATCH_WAIT));
         }
         batch
     }
 
-    fn take(&mut self, next: NextLine, batch: &mut Batch) {
+    async fn take(&mut self, next: NextLine, batch: &mut Batch) {
         self.line += 1;
         let read = match next {
             NextLine::Line(line) if line.trim_ascii().is_empty() => return,
             NextLine::Line(line) => {
                 let checked = parse_submission(&line, &self.app.tenant, wall_clock());
-                checked.map_err(ApiError::from).and_then(|job| self.app.permitted(job))
+                match checked.map_err(ApiError::from).and_then(|job| self.app.permitted(job)) {
+                    Ok(job) => self.app.check_webhook(&job).await.map(|()| job),
+                    refused => refused,
+                }
             }
             NextLine::TooLong => Err(too_long().into()),
             NextLine::End => {

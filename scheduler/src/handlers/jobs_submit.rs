@@ -83,6 +83,7 @@ pub(crate) async fn submit_job(
     traceparent: Option<String>,
 ) -> Result<(JobView, Submitted), ApiError> {
     job = app.permitted(job)?;
+    app.check_webhook(&job).await?;
     if let Some(refusal) = app.allowance(1).await?.refusal {
         return Err(refusal);
     }
@@ -143,6 +144,9 @@ pub(crate) struct Submission {
     on_unknown: Option<String>,
     /// A flat map of strings to filter by.
     tags: Option<std::collections::BTreeMap<String, String>>,
+    /// Who is told when the job ends, by the rules of Standard Webhooks: an `https` URL.
+    #[schema(max_length = 2048, example = "https://example.com/hooks/sluice")]
+    webhook: Option<String>,
 }
 
 /// The header and the field mean the same; where both are there, they must say the same.

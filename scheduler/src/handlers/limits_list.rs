@@ -38,6 +38,26 @@ pub(crate) struct LimitObject {
     falls_at: Option<String>,
     /// How tokens are estimated before a call.
     estimate: Option<EstimateObject>,
+    /// Where the provider does not tell how many calls it takes at once: why `limit` is what it is; else `null`.
+    adaptive: Option<AdaptiveObject>,
+}
+
+/// What is believed of a limit that the provider does not tell.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = AdaptiveLimit)]
+pub(crate) struct AdaptiveObject {
+    /// It is never less.
+    floor: u64,
+    /// Nor more.
+    ceiling: u64,
+    /// `begun`: nothing was tried yet. `raised`: all of it was in use, and nothing was refused. `refused`: the provider
+    /// refused calls. `slow`: answers took much longer than usual.
+    #[schema(example = "raised")]
+    because: String,
+    /// Since when.
+    since: Option<String>,
+    /// Of how many calls at once some were refused last, or slow.
+    refused_at: Option<u64>,
 }
 
 /// How tokens are estimated: by what jobs used lately.
@@ -75,7 +95,7 @@ pub(crate) async fn list(MayRead(app): MayRead) -> Result<Json<WholeList<LimitOb
 }
 
 fn shown(known: LimitUse) -> LimitObject {
-    let LimitUse { limit, used, falls_at, tokens_per_byte, output_tokens, .. } = known;
+    let LimitUse { limit, belief, used, falls_at, tokens_per_byte, output_tokens, .. } = known;
     let used = used.max(0) as u64;
     let named = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     LimitObject {
@@ -92,6 +112,13 @@ fn shown(known: LimitUse) -> LimitObject {
         estimate: tokens_per_byte.zip(output_tokens).map(|(per_byte, of_answer)| EstimateObject {
             prompt_tokens_per_byte: per_byte,
             answer_tokens: of_answer,
+        }),
+        adaptive: limit.floor.zip(belief).map(|(floor, belief)| AdaptiveObject {
+            floor,
+            ceiling: belief.ceiling,
+            because: belief.because,
+            since: belief.since.map(rfc3339),
+            refused_at: belief.refused_at,
         }),
     }
 }

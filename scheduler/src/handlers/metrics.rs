@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
-use sluice_store::QueueDepth;
-use sluice_telemetry::QueueDepth as Shown;
+use sluice_store::{QueueDepth, Store, StoreError};
+use sluice_telemetry::{ClosedGate, GateStanding, LimitStanding, QueueDepth as Shown};
 use tokio::time::{Instant, sleep};
 
 use crate::server::{MayOperate, READ_PATIENCE, Shared, asked};
@@ -57,7 +57,38 @@ async fn refresh_depths(shared: &Shared) {
         let shown: Vec<Shown> = queues.iter().flat_map(shown).collect();
         shared.metrics.set_depths(&shown);
     }
+    if let Ok(standing) = asked(READ_PATIENCE, gate_standing(&shared.store)).await {
+        shared.metrics.gates().set(&standing);
+    }
     *next_count = Some(Instant::now() + AGE.max(begun.elapsed() * RELIEF));
+}
+
+/// What stands before calls: four short reads.
+async fn gate_standing(store: &Store) -> Result<GateStanding, StoreError> {
+    let limits = store.limits().await?.into_iter().map(|known| LimitStanding {
+        account: known.limit.subject.account().to_owned(),
+        model: known.limit.subject.model().to_owned(),
+        tenant: known.limit.subject.tenant().to_owned(),
+        queue: known.limit.subject.queue().to_owned(),
+        kind: known.limit.kind.as_str(),
+        window_s: known.limit.window_s,
+        cap: known.limit.cap,
+        used: known.used.max(0) as u64,
+    });
+    let closed = store.cooldowns().await?.into_iter().map(|known| ClosedGate {
+        kind: known.gate.kind.as_str(),
+        name: known.gate.name,
+        model: known.gate.model,
+        left: known.left,
+    });
+    let paused = store.pauses().await?.into_iter().map(|pause| (pause.kind.as_str(), pause.name));
+    let failing = store.breakers_open().await?.into_iter().map(|open| open.upstream);
+    Ok(GateStanding {
+        limits: limits.collect(),
+        closed: closed.collect(),
+        paused: paused.collect(),
+        failing: failing.collect(),
+    })
 }
 
 fn shown(queue: &QueueDepth) -> [Shown; 3] {

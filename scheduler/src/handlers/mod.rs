@@ -44,6 +44,9 @@ pub(crate) mod replays;
 pub(crate) mod upstream_pause;
 pub(crate) mod upstream_resume;
 pub(crate) mod upstreams_list;
+pub(crate) mod webhook_redeliver;
+pub(crate) mod webhooks_list;
+pub(crate) mod webhooks_resume;
 pub(crate) mod workers_list;
 
 pub(crate) mod answers;
@@ -52,3 +55,4 @@ pub(crate) mod bulk_lines;
 mod cursor_list;
 mod file_object;
 mod upstreams;
+mod webhook_object;

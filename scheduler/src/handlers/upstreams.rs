@@ -30,7 +30,7 @@ pub(super) async fn require_configured(app: &App, kind: PausedKind, name: &str) 
     let configuration = asked(READ_PATIENCE, app.configuration()).await?;
     let is_known = configuration.is_some_and(|known| {
         known.upstreams.iter().any(|upstream| match kind {
-            PausedKind::Upstream => upstream.name.as_str() == name,
+            PausedKind::Upstream | PausedKind::Model => upstream.name.as_str() == name,
             PausedKind::Account => upstream.account == name,
         })
     });
@@ -38,7 +38,9 @@ pub(super) async fn require_configured(app: &App, kind: PausedKind, name: &str) 
         return Ok(());
     }
     let (code, message) = match kind {
-        PausedKind::Upstream => ("upstream_not_found", "the configuration has no such upstream"),
+        PausedKind::Upstream | PausedKind::Model => {
+            ("upstream_not_found", "the configuration has no such upstream")
+        }
         PausedKind::Account => ("account_not_found", "no upstream of the configuration has such an account"),
     };
     Err(ApiError::new(StatusCode::NOT_FOUND, code, message))

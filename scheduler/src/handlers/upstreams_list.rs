@@ -33,6 +33,8 @@ pub(crate) struct UpstreamObject {
     weight: u16,
     /// Why it is not called; `null` where it is.
     paused: Option<PauseObject>,
+    /// Models that are not called there, by their names there.
+    paused_models: Vec<PausedModelObject>,
     /// Whether it fails, and what is done about that.
     breaker: BreakerObject,
 }
@@ -88,6 +90,19 @@ impl PauseObject {
     }
 }
 
+/// A model that is not called at an upstream.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = PausedModel)]
+pub(crate) struct PausedModelObject {
+    /// Its name there.
+    model: String,
+    /// Since when.
+    since: String,
+    /// The class of error that a worker met.
+    #[schema(example = "forbidden")]
+    reason: String,
+}
+
 /// List upstreams
 ///
 /// Those of the configuration, each with its pause or its account's, and its breaker.
@@ -120,6 +135,14 @@ fn shown(upstream: &Upstream, gates: &Gates) -> UpstreamObject {
         priority: upstream.priority,
         weight: upstream.weight,
         paused: pause.map(PauseObject::of),
+        paused_models: gates
+            .paused_models(upstream.name.as_str())
+            .map(|(model, pause)| PausedModelObject {
+                model: model.to_owned(),
+                since: rfc3339(pause.paused_at),
+                reason: pause.reason.clone(),
+            })
+            .collect(),
         breaker: BreakerObject::of(gates.breaker_of(upstream.name.as_str())),
     }
 }

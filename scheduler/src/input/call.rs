@@ -61,6 +61,7 @@ pub(crate) fn parse_call(
         max_attempts: wishes.max_attempts,
         on_unknown: wishes.on_unknown,
         tags: wishes.tags,
+        webhook: None,
         traceparent: None,
         body: body.to_vec(),
     };

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::value::RawValue;
 use sluice_domain::{
     ApiPath, IdempotencyKey, JobId, MAX_BODY_BYTES, MAX_MAX_ATTEMPTS, ModelName, NewJob, OnUnknown, Priority,
-    QueueName, Tags, TenantName,
+    QueueName, Tags, TenantName, WebhookUrl,
 };
 
 use super::{Fields, InputFault, InvalidInput, fields, members::Members};
@@ -43,16 +43,13 @@ pub fn parse_submission(
     now: DateTime<Utc>,
 ) -> Result<NewJob, InvalidInput> {
     let fields = Fields::of_document(document, &KNOWN)?;
-    if fields.raw("webhook").is_some() {
-        let message = "webhooks are not supported yet; poll the job, or wait for it with ?wait=30s";
-        return Err(InvalidInput::at("/webhook", "not_supported", message));
-    }
+    let webhook = fields.parsed("webhook", WebhookUrl::new)?;
     let body = body(&fields)?;
     let model = model(&fields, body)?;
     let priority = fields.integer("priority", 1..=5)?;
     let (run_at, deadline) = times(&fields, now)?;
     Ok(NewJob {
-        id: JobId::generate(),
+        id: if webhook.is_some() { JobId::generate_for_webhook() } else { JobId::generate() },
         tenant: tenant.clone(),
         queue: queue(&fields)?,
         path: fields.parsed("path", ApiPath::new)?.unwrap_or_default(),
@@ -69,6 +66,7 @@ pub fn parse_submission(
             .map(|most| most as u16),
         on_unknown: on_unknown(&fields)?,
         tags: tags(&fields, "tags")?,
+        webhook,
         traceparent: None,
         body: body.get().as_bytes().to_vec(),
     })

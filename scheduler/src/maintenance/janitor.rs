@@ -48,6 +48,7 @@ impl Janitor {
                 "leases were ended whose worker has no row: somebody removed it"
             );
         }
+        asked("forget_webhooks", self.store.webhooks_forget(self.keep_results)).await?;
         let forgotten = asked("forget_incarnations", self.store.incarnations_forget()).await?;
         if made > 0 || dropped > 0 || forgotten > 0 {
             tracing::info!(made, dropped, forgotten, "partitions and dead workers were tidied up");

@@ -3,7 +3,8 @@
 //! changes nothing.
 //!
 //! Idle, all loops together ask 1.0 times a second at most: a scan each 2 s, dead processes each 6 s, deadlines
-//! each 10 s, how leases stand each 15 s, batches each 30 s, what is kept for minutes only each minute, the rest hourly.
+//! each 10 s, how leases stand each 15 s, batches each 30 s, what is kept for minutes only each minute, the rest hourly. Where
+//! webhooks are configured, these are looked for each 10 s beside.
 
 mod deadlines;
 mod janitor;
@@ -15,6 +16,7 @@ mod sweeper;
 
 use std::time::Duration;
 
+use sluice_config::Configuration;
 use sluice_store::Store;
 use sluice_telemetry::SchedulerMetrics;
 use tokio::task::JoinSet;
@@ -24,7 +26,10 @@ use self::{
     deadlines::DeadlineEnder, janitor::Janitor, known_dead::KnownDeadEnder, lease_watch::LeaseWatch,
     reaper::LeaseReaper, sweeper::Sweeper,
 };
-use crate::batches::{BatchBell, BatchMover};
+use crate::{
+    batches::{BatchBell, BatchMover},
+    webhooks::{WebhookBell, WebhookSender},
+};
 
 /// Batches that are moved on at once: one that is being read holds up no other.
 const BATCH_MOVERS: usize = 2;
@@ -46,6 +51,10 @@ pub struct MaintenanceOptions {
     pub metrics: SchedulerMetrics,
     /// Tells of batches; that of a server in the same process.
     pub batch_bell: BatchBell,
+    /// Tells of webhooks; that of a server in the same process.
+    pub webhook_bell: WebhookBell,
+    /// The configuration of workers that do not follow the database's.
+    pub fixed_configuration: Option<Configuration>,
 }
 
 impl MaintenanceOptions {
@@ -59,6 +68,8 @@ impl MaintenanceOptions {
             keep_ledger: Duration::from_hours(400 * 24),
             metrics,
             batch_bell: BatchBell::default(),
+            webhook_bell: WebhookBell::default(),
+            fixed_configuration: None,
         }
     }
 }
@@ -89,6 +100,12 @@ impl Maintenance {
             let mover = BatchMover::new(store.clone(), options.batch_bell.clone());
             spawn_until(&mut loops, &stopping, mover.run());
         }
+        let webhooks = WebhookSender::new(
+            store.clone(),
+            options.webhook_bell.clone(),
+            options.fixed_configuration.clone(),
+            options.metrics.clone(),
+        );
         let deadlines = DeadlineEnder::new(store);
         spawn_until(&mut loops, &stopping, reaper.run());
         spawn_until(&mut loops, &stopping, known_dead.run());
@@ -96,6 +113,7 @@ impl Maintenance {
         spawn_until(&mut loops, &stopping, deadlines.run());
         spawn_until(&mut loops, &stopping, sweeper.run());
         spawn_until(&mut loops, &stopping, janitor.run());
+        spawn_until(&mut loops, &stopping, webhooks.run());
         MaintenanceHandle { stopping, loops }
     }
 }

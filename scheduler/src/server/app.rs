@@ -12,12 +12,13 @@ use sluice_config::Configuration;
 use sluice_domain::{JobFilter, JobId, JobView, NewJob, NotPermitted, QueueName, Scope, TenantName};
 use sluice_store::{Bodies, Doorbell, Ringer, Store};
 use sluice_telemetry::{MetricsRegistry, SchedulerMetrics};
+use sluice_webhook::Guard;
 use tokio::{sync::Mutex, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{ApiError, Protocol, READ_PATIENCE, ServerLimits, ServerOptions, asked};
 use crate::{
-    BatchBell, Gates, SchedulerError,
+    BatchBell, Gates, InvalidInput, SchedulerError, WebhookBell,
     access::{Access, Allowed, Bounds, Caller, files_not_allowed, missing_scope, queue_not_named},
     door::LeftCalls,
     gates,
@@ -50,6 +51,7 @@ pub(crate) struct Parts {
     pub(crate) left_calls: LeftCalls,
     pub(crate) streams: Arc<StreamHub>,
     pub(crate) batch_bell: BatchBell,
+    pub(crate) webhook_bell: WebhookBell,
     pub(crate) ready_bell: Ringer,
     pub(crate) ended_bell: Ringer,
     pub(crate) cancelled_bell: Ringer,
@@ -120,6 +122,7 @@ impl Shared {
             left_calls: LeftCalls::start(store.clone()),
             streams: StreamHub::start(store.clone(), stopping.clone()),
             batch_bell: options.batch_bell,
+            webhook_bell: options.webhook_bell,
             ready_bell,
             ended_bell: bell(Doorbell::Ended),
             cancelled_bell: bell(Doorbell::Cancelled),
@@ -183,6 +186,21 @@ impl App {
     /// The job as its caller may submit it. Its queue and its priority are the caller's, too.
     pub(crate) fn permitted(&self, job: NewJob) -> Result<NewJob, ApiError> {
         Ok(self.caller.rights.permit(job)?)
+    }
+
+    /// Refuses a job whose webhook could never be told, and says that one is coming.
+    pub(crate) async fn check_webhook(&self, job: &NewJob) -> Result<(), ApiError> {
+        let Some(url) = &job.webhook else { return Ok(()) };
+        let gates = self.gates().await?;
+        let webhooks = gates.configuration().map(|known| &known.webhooks);
+        let Some(webhooks) = webhooks.filter(|known| known.secret_of(&self.tenant).is_some()) else {
+            let message = "webhooks are signed, and no secret is configured for this tenant (webhooks.secrets in sluice.yaml)";
+            return Err(InvalidInput::at("/webhook", "webhooks_not_configured", message).into());
+        };
+        let guard = Guard::new(webhooks.allow_addresses.clone());
+        guard.check(url).map_err(|refused| InvalidInput::value("/webhook", refused))?;
+        self.webhook_bell.ring();
+        Ok(())
     }
 
     /// How many of so many jobs may be submitted now; they count as submitted.

@@ -23,6 +23,7 @@ use utoipa::{
         (name = "openai", description = "OpenAI's API: the official clients work unchanged"),
         (name = "jobs", description = "Submit jobs, read them, act on them"),
         (name = "many jobs", description = "Act on all jobs that a filter means"),
+        (name = "webhooks", description = "Who is told when jobs end"),
         (name = "lines", description = "Queues, upstreams, accounts, limits, budgets, workers"),
         (name = "server", description = "The server itself")
     )
@@ -38,9 +39,9 @@ pub(super) fn complete(document: &mut Openapi) {
         .components
         .get_or_insert_with(Components::default)
         .add_security_scheme("api_key", SecurityScheme::Http(scheme));
-    for path in document.paths.paths.values_mut() {
+    for (name, path) in &mut document.paths.paths {
         for operation in operations_of(path) {
-            complete_operation(operation);
+            complete_operation(name, operation);
         }
     }
 }
@@ -49,14 +50,24 @@ fn operations_of(path: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [&mut path.get, &mut path.post, &mut path.put, &mut path.patch, &mut path.delete].into_iter().flatten()
 }
 
-fn complete_operation(operation: &mut Operation) {
-    if operation.security.is_none() {
-        return;
-    }
+fn complete_operation(path: &str, operation: &mut Operation) {
+    let (is_open, has_body) = (operation.security.is_none(), operation.request_body.is_some());
     let mut add = |status: &str, description: &str| {
         let answers = &mut operation.responses.responses;
         answers.entry(status.to_owned()).or_insert_with(|| error(description).into());
     };
+    if is_open {
+        add("403", "The request comes from a foreign web page");
+        return;
+    }
+    if path.contains('{') {
+        add("400", "The path is not UTF-8 when it is decoded");
+    }
+    if has_body {
+        add("400", "The body broke off");
+        add("408", "The body did not come in time");
+        add("413", "Too large");
+    }
     add("401", "No key, or none that is valid");
     add("403", "The key may not do this, or the request comes from a foreign web page");
     add("503", "The database is away");

@@ -18,16 +18,18 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    sync::oneshot,
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 use tower_http::add_extension::AddExtension;
 
-use super::{ServerLimits, admission::Peer};
+use super::{
+    ServerLimits,
+    admission::Peer,
+    places::{Place, Places},
+};
 
-/// After a failed accept, such as for want of file descriptors.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Streams of one HTTP/2 connection at once: clients wait for many jobs over few connections.
 const STREAMS: u32 = 1_000;
 /// How much a client may send ahead on a stream and on a connection of HTTP/2.
@@ -68,13 +70,13 @@ impl Listening {
     pub(super) async fn serve(self, mut stopped: oneshot::Receiver<Duration>) {
         let _stopping = self.stopping.clone().drop_guard();
         let graceful = GracefulShutdown::new();
-        let places = Arc::new(Semaphore::new(self.limits.connections));
+        let places = Places::new(self.limits.connections);
         let mut connections = JoinSet::new();
         let grace = loop {
             while connections.try_join_next().is_some() {}
             tokio::select! {
                 grace = &mut stopped => break grace.unwrap_or_default(),
-                accepted = accept(&self.listener, &places) => {
+                accepted = places.accept(&self.listener) => {
                     if let Some((stream, peer, place)) = accepted {
                         // Answers are small and somebody waits for them.
                         let _ = stream.set_nodelay(true);
@@ -100,7 +102,7 @@ impl Listening {
     fn rest(
         &self,
         (stream, peer): (TcpStream, Peer),
-        place: OwnedSemaphorePermit,
+        place: Place,
         graceful: &GracefulShutdown,
     ) -> impl Future<Output = ()> + Send + 'static {
         let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
@@ -109,12 +111,15 @@ impl Listening {
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.head_timeout)
             .max_buf_size(self.limits.head_bytes);
-        let service = TowerToHyperService::new(AddExtension::new(self.router.clone(), peer));
+        let router = AddExtension::new(AddExtension::new(self.router.clone(), peer), place.used());
+        let service = TowerToHyperService::new(router);
         let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
         let connection = graceful.watch(connection);
         async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error = %error, "a connection broke");
+            match place.until_given_up(connection).await {
+                Some(Err(error)) => tracing::debug!(error = %error, "a connection broke"),
+                Some(Ok(())) => {}
+                None => tracing::debug!("a connection gave way on which nothing was asked"),
             }
             drop(place);
         }
@@ -123,7 +128,7 @@ impl Listening {
     fn grpc(
         &self,
         (stream, peer): (TcpStream, Peer),
-        place: OwnedSemaphorePermit,
+        place: Place,
         watcher: Watcher,
     ) -> impl Future<Output = ()> + Send + 'static {
         let mut builder = http2::Builder::new(TokioExecutor::new());
@@ -141,29 +146,16 @@ impl Listening {
             // Pings begin only after the client's first bytes, for which hyper has no timeout.
             let mut first_byte = [0];
             let speaking = tokio::time::timeout(head_timeout, stream.peek(&mut first_byte));
-            if matches!(stopping.run_until_cancelled(speaking).await, Some(Ok(Ok(1)))) {
+            let speaking = stopping.run_until_cancelled(place.until_given_up(speaking));
+            if matches!(speaking.await, Some(Some(Ok(Ok(1))))) {
+                // Who goes silent from here on is found out by pings.
+                place.used().begin();
                 let connection = builder.serve_connection(TokioIo::new(stream), service);
                 if let Err(error) = watcher.watch(connection).await {
                     tracing::debug!(error = %error, "a connection broke");
                 }
             }
             drop(place);
-        }
-    }
-}
-
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> Option<(TcpStream, Peer, OwnedSemaphorePermit)> {
-    // Never closed, so there is always a permit to come.
-    let place = Arc::clone(places).acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, peer)) => Some((stream, Peer(peer), place)),
-        Err(error) => {
-            tracing::warn!(error = %error, "a connection could not be accepted");
-            tokio::time::sleep(ACCEPT_RETRY).await;
-            None
         }
     }
 }

@@ -6,9 +6,11 @@ mod api_error;
 mod app;
 mod database;
 mod document;
+mod examples;
 mod extract;
 mod listen;
 mod measure;
+mod places;
 mod routes;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -31,7 +33,7 @@ pub(crate) use self::{
     database::{READ_PATIENCE, SCAN_PATIENCE, asked},
     extract::{JobIdInPath, MAX_REQUEST_BYTES, NameInPath, QueryPairs, RequestBody},
 };
-use crate::{BatchBell, SchedulerError, gates, handlers::metrics::keep_depths_fresh};
+use crate::{BatchBell, SchedulerError, WebhookBell, gates, handlers::metrics::keep_depths_fresh};
 
 /// Whether a server may be reached from other machines while there are no API keys.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -46,7 +48,7 @@ pub enum Keyless {
 /// What a client may do to the server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ServerLimits {
-    /// Connections at once; further ones wait to be accepted.
+    /// Connections at once. Further ones take the place of those on which nothing is asked, or wait where there are none.
     pub connections: usize,
     /// How long a request's head may take, and how long a connection may rest between two requests.
     pub head_timeout: Duration,
@@ -87,6 +89,8 @@ pub struct ServerOptions {
     pub limits: ServerLimits,
     /// Rung for batches; that of the maintenance in the same process.
     pub batch_bell: BatchBell,
+    /// Rung for webhooks; that of the maintenance in the same process.
+    pub webhook_bell: WebhookBell,
 }
 
 impl ServerOptions {
@@ -101,6 +105,7 @@ impl ServerOptions {
             metrics,
             limits: ServerLimits::default(),
             batch_bell: BatchBell::default(),
+            webhook_bell: WebhookBell::default(),
         }
     }
 }

@@ -9,7 +9,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     ApiError, Shared, admission,
     document::{Document, complete},
-    measure,
+    examples::add_examples,
+    measure, places,
 };
 use crate::handlers as h;
 
@@ -41,6 +42,9 @@ fn documented() -> OpenApiRouter<Shared> {
         .routes(routes!(h::replays::replay_many))
         .routes(routes!(h::cancellations::cancel_many))
         .routes(routes!(h::releases::release_many))
+        .routes(routes!(h::webhooks_list::list))
+        .routes(routes!(h::webhooks_resume::resume))
+        .routes(routes!(h::webhook_redeliver::redeliver))
         .routes(routes!(h::queues_list::list))
         .routes(routes!(h::queue_pause::pause))
         .routes(routes!(h::queue_resume::resume))
@@ -71,6 +75,7 @@ pub(super) fn router(shared: Shared) -> Router {
         .layer(CatchPanicLayer::custom(measure::panicked))
         .layer(middleware::from_fn_with_state(shared.clone(), admission::admit))
         .layer(middleware::from_fn_with_state(shared.clone(), measure::measure))
+        .layer(middleware::from_fn(places::mark))
         .with_state(shared)
 }
 
@@ -79,5 +84,7 @@ pub fn openapi_json() -> String {
     let mut document = documented().into_openapi();
     complete(&mut document);
     // It is made of strings, numbers, maps and lists.
-    document.to_pretty_json().expect("the document is serialisable")
+    let mut document = serde_json::to_value(&document).expect("the document is serialisable");
+    add_examples(&mut document);
+    format!("{document:#}")
 }

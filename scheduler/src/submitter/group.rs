@@ -117,7 +117,7 @@ impl Writer {
     /// Stores jobs by one statement. `None`: a lock was in the way.
     async fn outcomes(&mut self, jobs: &[NewJob]) -> Result<Option<Submitted>, StoreError> {
         match jobs {
-            [job] if job.idempotency_key.is_none() => {
+            [job] if job.idempotency_key.is_none() && job.webhook.is_none() => {
                 self.connection.submit_keyless(job, self.desk.loner.may_ring_within()).await
             }
             jobs => self.connection.submit_many_if_keys_free(jobs, KEY_WAIT).await,

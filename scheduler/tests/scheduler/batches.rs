@@ -15,7 +15,8 @@ use crate::{
     fixture::{Fixture, answer},
 };
 
-const SOON: Duration = Duration::from_secs(30);
+/// On a busy host a look takes long, and a batch rests twenty times as long, up to 15 s, before each of the next.
+const SOON: Duration = Duration::from_mins(1);
 const ENDPOINT: &str = "/v1/chat/completions";
 
 struct World {

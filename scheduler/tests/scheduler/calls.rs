@@ -73,6 +73,53 @@ async fn a_call_is_stored_and_answered_with_the_provider_s_bytes() {
     }
 }
 
+/// What others say must not become headers of ours: neither a provider's id of a request, nor what clients name things.
+#[tokio::test]
+async fn what_others_say_stays_out_of_the_headers() {
+    let fixture = Fixture::new().await;
+    let evil = "r\r\nSet-Cookie: a=b\r\n\r\n<script>";
+    let request = || fixture.post("/v1/chat/completions", CHAT).header("idempotency-key", "k");
+    let waiting = send(request());
+    stored(&fixture, 1).await;
+    fixture.work_one(b"{}").await;
+    waiting.await.unwrap();
+    // As a provider's header can't be, and a damaged database may.
+    sqlx::query("ALTER TABLE sluice.done DISABLE TRIGGER USER")
+        .execute(fixture.database.pool())
+        .await
+        .unwrap();
+    sqlx::query("UPDATE sluice.done SET request_id = $1")
+        .bind(evil)
+        .execute(fixture.database.pool())
+        .await
+        .unwrap();
+    let known = request().send().await.unwrap();
+    assert_eq!((known.status(), header(&known, "x-sluice-known")), (StatusCode::OK, "true"));
+    assert!(known.headers().get("set-cookie").is_none(), "{:?}", known.headers());
+    assert_eq!(known.text().await.unwrap(), "{}");
+    for (path, body) in [
+        (format!("/v1/jobs?queue={}", "q%0d%0aSet-Cookie:%20a=b"), None),
+        (format!("/v1/models/{}", "m%0d%0aSet-Cookie:%20a=b"), None),
+        (format!("/v1/files/{}", "f%0d%0aSet-Cookie:%20a=b"), None),
+        ("/v1/chat/completions".to_owned(), Some(json!({"model": evil, "messages": []}))),
+        ("/v1/jobs".to_owned(), Some(json!({"body": {"model": "m"}, "queue": evil}))),
+        (
+            "/v1/jobs".to_owned(),
+            Some(json!({"body": {"model": "m"}, "webhook": format!("https://e.com/{evil}")})),
+        ),
+    ] {
+        let request = match &body {
+            Some(body) => fixture.post(&path, body.to_string()),
+            None => fixture.get(&path),
+        };
+        let response = request.send().await.unwrap();
+        assert!(response.status().is_client_error() || body.is_none(), "{path}: {}", response.status());
+        assert!(response.headers().get("set-cookie").is_none(), "{path}: {:?}", response.headers());
+        let kind = header(&response, "content-type").to_owned();
+        assert!(kind.starts_with("application/json"), "{path}: {kind}");
+    }
+}
+
 #[tokio::test]
 async fn a_failed_call_is_not_to_be_repeated() {
     let fixture = Fixture::new().await;

@@ -178,12 +178,17 @@ async fn wrong_jobs_are_refused_with_their_culprit() {
             error(surrogate, Some("/idempotency_key"), "invalid_value"),
         ),
         (
+            with(r#""webhook":"ftp://x""#),
+            422,
+            error("webhook must begin with https:// or http://", Some("/webhook"), "invalid_value"),
+        ),
+        (
             with(r#""webhook":"https://x""#),
             422,
             error(
-                "webhooks are not supported yet; poll the job, or wait for it with ?wait=30s",
+                "webhooks are signed, and no secret is configured for this tenant (webhooks.secrets in sluice.yaml)",
                 Some("/webhook"),
-                "not_supported",
+                "webhooks_not_configured",
             ),
         ),
     ];

@@ -10,6 +10,7 @@ use crate::{
     files,
     fixture::{Fixture, answer, chat},
     keys::{Made, make_key, scopes},
+    webhooks,
 };
 
 /// What is open to all: it holds nobody's data.
@@ -87,6 +88,54 @@ async fn each_endpoint_is_open_by_name_or_names_a_scope_and_says_how_it_refuses(
     }
 }
 
+/// The fields that a schema has, through references; `None` where it allows any.
+fn fields_of<'a>(document: &'a Value, schema: &'a Value) -> Option<Vec<&'a str>> {
+    if let Some(reference) = schema["$ref"].as_str() {
+        return fields_of(document, &document["components"]["schemas"][reference.rsplit('/').next()?]);
+    }
+    if let Some(parts) = schema["allOf"].as_array() {
+        let parts: Option<Vec<_>> = parts.iter().map(|part| fields_of(document, part)).collect();
+        return parts.map(|parts| parts.concat());
+    }
+    Some(schema["properties"].as_object()?.keys().map(String::as_str).collect())
+}
+
+#[test]
+fn each_request_answer_and_parameter_has_an_example_of_fields_that_there_are() {
+    let document: Value = serde_json::from_str(&openapi_json()).unwrap();
+    let mut problems = Vec::new();
+    let mut bodies = 0;
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for (method, operation) in operations.as_object().unwrap() {
+            let mut contents = vec![("request".to_owned(), &operation["requestBody"]["content"])];
+            for (status, answer) in operation["responses"].as_object().unwrap() {
+                contents.push((status.clone(), &answer["content"]));
+            }
+            for (what, content) in contents {
+                for (kind, body) in content.as_object().into_iter().flatten() {
+                    bodies += 1;
+                    let example = &body["example"];
+                    if example.is_null() {
+                        problems.push(format!("{method} {path} {what} {kind} has no example"));
+                    }
+                    let Some(shown) = example.as_object() else { continue };
+                    let Some(fields) = fields_of(&document, &body["schema"]) else { continue };
+                    for name in shown.keys().filter(|name| !fields.contains(&name.as_str())) {
+                        problems.push(format!("{method} {path} {what}: the example's {name} is no field"));
+                    }
+                }
+            }
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                if parameter["example"].is_null() {
+                    problems.push(format!("{method} {path}: {} has no example", parameter["name"]));
+                }
+            }
+        }
+    }
+    assert!(bodies > 100, "{bodies}");
+    assert!(problems.is_empty(), "{problems:#?}");
+}
+
 #[tokio::test]
 async fn each_endpoint_asks_for_a_key_and_for_its_scope() {
     let fixture = Fixture::new().await;
@@ -128,6 +177,7 @@ async fn each_endpoint_with_an_id_knows_nothing_of_another_tenant() {
         json!({"input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h"});
     let (_, batch) = fixture.post_json("/v1/batches", &batch).await;
     let batch = batch["id"].as_str().unwrap().to_owned();
+    let webhook = webhooks::ended_with_webhook(&fixture).await;
     let other = make_key(&fixture.store, "other", KeyRights::all()).await;
     let with_id: Vec<Endpoint> = endpoints().into_iter().filter(|one| one.path.contains("{id}")).collect();
     assert!(with_id.len() >= 8);
@@ -136,6 +186,7 @@ async fn each_endpoint_with_an_id_knows_nothing_of_another_tenant() {
         let (object, id) = match endpoint.path.split('/').nth(2) {
             Some("files") => ("file", &file),
             Some("batches") => ("batch", &batch),
+            Some("webhooks") => ("webhook", &webhook),
             _ => ("job", &job),
         };
         let unknown = refused(other.of(endpoint.request(&fixture, id)), &name).await;

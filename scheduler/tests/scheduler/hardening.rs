@@ -76,14 +76,40 @@ async fn without_keys_only_loopback_is_listened_on_unless_it_is_allowed() {
 }
 
 #[tokio::test]
-async fn further_connections_wait_for_a_place() {
+async fn further_connections_wait_for_a_place_where_something_is_asked_on_all() {
     let fixture = Fixture::with(|options| options.limits.connections = 1).await;
-    let held = TcpStream::connect(fixture.server.addr()).await.unwrap();
+    let mut held = TcpStream::connect(fixture.server.addr()).await.unwrap();
+    held.write_all(b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
     let waiting = tokio::spawn(fixture.get("/healthz").send());
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(!waiting.is_finished());
     drop(held);
     assert_eq!(waiting.await.unwrap().unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn connections_on_which_nothing_is_asked_shut_out_nobody() {
+    let fixture = Fixture::with(|options| options.limits.connections = 50).await;
+    let mut slow = Vec::new();
+    // Some say nothing, some a head letter by letter, some asked once and stay.
+    for number in 0..200 {
+        let mut stream = TcpStream::connect(fixture.server.addr()).await.unwrap();
+        match number % 3 {
+            0 => {}
+            1 => stream.write_all(b"GET /healthz HTTP/1.1\r\nHo").await.unwrap(),
+            _ => stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap(),
+        }
+        slow.push(stream);
+    }
+    let begun = Instant::now();
+    for _ in 0..20 {
+        // A connection of its own for each.
+        let get = crate::fixture::client().get(format!("{}/healthz", fixture.base));
+        assert_eq!(get.send().await.unwrap().status(), StatusCode::OK);
+    }
+    // Far less than the slow ones have for their heads.
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
@@ -123,6 +149,7 @@ async fn the_document_lists_every_route() {
         "GET /v1/models/{model}",
         "GET /v1/queues",
         "GET /v1/upstreams",
+        "GET /v1/webhooks",
         "GET /v1/workers",
         "POST /v1/accounts/{account}/resume",
         "POST /v1/batches",
@@ -144,6 +171,8 @@ async fn the_document_lists_every_route() {
         "POST /v1/replays",
         "POST /v1/upstreams/{upstream}/pause",
         "POST /v1/upstreams/{upstream}/resume",
+        "POST /v1/webhooks/resume",
+        "POST /v1/webhooks/{id}/redeliver",
     ];
     assert_eq!(routes, expected);
     for schema in

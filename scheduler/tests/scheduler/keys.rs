@@ -8,7 +8,7 @@ use sluice_domain::{ApiKey, ApiKeyId, KeyName, KeyRights, Priority, QueueName, S
 use sluice_scheduler::{Keyless, SchedulerError, Server};
 use sluice_store::{NewApiKey, NextApiKey, Store};
 
-use crate::fixture::{Fixture, answer, chat, chat_with, options};
+use crate::fixture::{CONFIGURATION, Fixture, answer, chat, chat_with, options};
 
 /// A key that was made.
 pub struct Made {
@@ -341,6 +341,32 @@ async fn a_key_may_be_bound_to_addresses() {
     let elsewhere = make_key(&fixture.store, "default", from(&["203.0.113.7", "::/0"])).await;
     assert_eq!(answer(here.of(fixture.get("/v1/jobs"))).await.0, StatusCode::OK);
     assert_eq!(code(&answer(elsewhere.of(fixture.get("/v1/jobs"))).await), (403, "address_not_allowed"));
+}
+
+#[tokio::test]
+async fn behind_a_trusted_proxy_a_key_is_bound_to_whom_the_proxy_names() {
+    let fixture = Fixture::new().await;
+    let rights = KeyRights { networks: Some(vec!["203.0.113.0/24".parse().unwrap()]), ..KeyRights::all() };
+    let made = make_key(&fixture.store, "default", rights).await;
+    let through = |said: &'static str| {
+        let request = made.of(fixture.get("/v1/jobs")).header("X-Forwarded-For", said);
+        async move { answer(request).await }
+    };
+    // Nobody said that whoever comes from here is a proxy.
+    assert_eq!(code(&through("203.0.113.7").await), (403, "address_not_allowed"));
+    let document = format!("{CONFIGURATION}access: {{ trusted_proxies: ['127.0.0.0/8'] }}\n");
+    fixture.store.configuration_apply_if_newest(1, &document, &[], "test").await.unwrap();
+    until_status(
+        || made.of(fixture.get("/v1/jobs")).header("X-Forwarded-For", "203.0.113.7"),
+        StatusCode::OK,
+    )
+    .await;
+    assert_eq!(code(&through("198.51.100.1").await), (403, "address_not_allowed"));
+    // What the client itself wrote stands before what the proxy adds.
+    assert_eq!(code(&through("203.0.113.7, 198.51.100.1").await), (403, "address_not_allowed"));
+    assert_eq!(code(&through("nonsense").await), (403, "address_not_allowed"));
+    // Proxies are nobody who may come in.
+    assert_eq!(answer(fixture.get("/v1/jobs")).await.0, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]

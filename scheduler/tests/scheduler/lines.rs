@@ -89,7 +89,8 @@ async fn a_full_limit_is_listed_and_explains_why_a_job_waits() {
     assert_eq!(
         listed["data"],
         json!([{"object": "limit", "account": "acc", "model": "deepseek-flash", "queue": null, "kind": "concurrency",
-                "window_s": null, "limit": 1, "used": 1, "remaining": 0, "falls_at": null, "estimate": null}])
+                "window_s": null, "limit": 1, "used": 1, "remaining": 0, "falls_at": null, "estimate": null,
+                "adaptive": null}])
     );
     let (_, explanation) = fixture.get_json(&format!("/v1/jobs/{waiting}/explain")).await;
     assert_eq!(

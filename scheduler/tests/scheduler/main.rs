@@ -24,3 +24,4 @@ mod outage;
 mod streams;
 mod tokens;
 mod waiting;
+mod webhooks;

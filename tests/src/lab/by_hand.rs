@@ -45,7 +45,7 @@ pub async fn lease(store: &Store, incarnation: IncarnationId, limit: u32) -> Res
 /// A limit that never binds.
 pub fn a_limit() -> DeclaredLimit {
     let subject = LimitSubject::Account { account: "by hand".to_owned(), model: None };
-    DeclaredLimit { subject, kind: LimitKind::Tokens, window_s: 60, cap: 1_000_000_000 }
+    DeclaredLimit { subject, kind: LimitKind::Tokens, window_s: 60, cap: 1_000_000_000, floor: None }
 }
 
 /// Leases so many jobs at most, which take of [`a_limit`].

@@ -12,6 +12,8 @@ mod row_05;
 mod row_06;
 mod row_07;
 mod row_08;
+mod row_09;
+mod row_10;
 mod row_11;
 mod row_12;
 mod row_13;
@@ -20,9 +22,12 @@ mod row_15;
 mod row_16;
 mod row_18;
 mod row_19;
+mod row_20;
 mod row_21;
+mod row_22;
 mod row_23;
 mod row_24;
+mod row_25;
 mod row_26;
 mod row_27;
 mod row_28;
@@ -113,6 +118,8 @@ pub const ROWS: &[Row] = &[
     row_06::ROW,
     row_07::ROW,
     row_08::ROW,
+    row_09::ROW,
+    row_10::ROW,
     row_11::ROW,
     row_12::ROW,
     row_13::ROW,
@@ -121,9 +128,12 @@ pub const ROWS: &[Row] = &[
     row_16::ROW,
     row_18::ROW,
     row_19::ROW,
+    row_20::ROW,
     row_21::ROW,
+    row_22::ROW,
     row_23::ROW,
     row_24::ROW,
+    row_25::ROW,
     row_26::ROW,
     row_27::ROW,
     row_28::ROW,

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
 
+mod adaptive;
 mod board;
 mod calls;
 mod cancel;

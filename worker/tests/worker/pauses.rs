@@ -130,3 +130,37 @@ async fn a_pause_that_comes_while_a_lease_is_under_way_counts_at_the_next_bell()
     world.until_state(second, JobState::Succeeded).await;
     handle.drain().await;
 }
+
+#[tokio::test]
+async fn a_model_that_is_forbidden_five_times_in_a_row_is_paused_and_its_upstream_is_not() {
+    let world = World::new().await;
+    let all = FaultRule::new(FaultKind::Http403, 1.0);
+    world.simulator.change(&ConfigPatch { faults: Some(vec![all]), ..ConfigPatch::default() }).unwrap();
+    let jobs = job().times(20);
+    world.store.submit_many(&jobs).await.unwrap();
+    let options = WorkerOptions { mode: WorkMode::UntilIdle, concurrency: 1, ..world.options() };
+    let handle = Worker::start(options).await.unwrap();
+    tokio::time::timeout(SOON, handle.join()).await.expect("what is blocked is nothing left to do");
+    let by = BlockedBy::ModelPaused { upstream: "sim".to_owned(), model: "deepseek-flash".to_owned() };
+    assert_eq!(handle.blocked(), [Blocked { model: "deepseek-flash".to_owned(), by }]);
+    assert_eq!(world.simulator.calls().len(), 5);
+    let mut states = Vec::new();
+    for job in &jobs {
+        states.push(world.job(job.id).await.state);
+    }
+    let failed = states.iter().filter(|state| **state == JobState::Failed).count();
+    let queued = states.iter().filter(|state| **state == JobState::Queued).count();
+    assert_eq!((failed, queued), (5, 15), "each 403 fails its job, the others wait");
+    let pause = world.store.pauses().await.unwrap().remove(0);
+    assert_eq!(
+        (pause.kind, pause.name.as_str(), pause.reason.as_str()),
+        (PausedKind::Model, "sim deepseek-flash", "forbidden")
+    );
+    world.simulator.change(&ConfigPatch { faults: Some(Vec::new()), ..ConfigPatch::default() }).unwrap();
+    assert!(
+        world.store.resume(PausedKind::Upstream, "sim").await.unwrap(),
+        "it is resumed with its upstream"
+    );
+    world.work_all().await;
+    assert_eq!(world.simulator.calls().len(), 20);
+}

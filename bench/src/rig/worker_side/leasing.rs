@@ -145,5 +145,12 @@ impl Leasing {
 
 fn runnable(entry: BoardEntry) -> Option<Pair> {
     let age_ms = entry.age?.as_millis() as u64;
-    Some(Pair { lane_id: entry.lane_id, tenant: entry.tenant, priority: entry.priority, age_ms, weight: 1 })
+    Some(Pair {
+        lane_id: entry.lane_id,
+        tenant: entry.tenant,
+        priority: entry.priority,
+        age_ms,
+        weight: 1,
+        tenant_weight: 1,
+    })
 }

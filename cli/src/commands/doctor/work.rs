@@ -68,13 +68,17 @@ async fn check_pauses(database: &Database, report: &mut Report) -> Result<(), Cl
             ("operator", _) => (Verdict::Warn, "resume it when you are done"),
             (_, PausedKind::Account) => (Verdict::Fail, "see to its balance or quota, then resume it"),
             (_, PausedKind::Upstream) => (Verdict::Fail, "see to its key, then resume it"),
+            (_, PausedKind::Model) => (Verdict::Fail, "see to the key's rights, then resume its upstream"),
+        };
+        let (flag, name) = match (pause.kind, pause.name.split_once(' ')) {
+            (PausedKind::Model, Some((upstream, _))) => ("upstream", upstream),
+            _ => (kind, pause.name.as_str()),
         };
         let text = format!(
-            "{kind} {} is paused since {} ({}); {remedy}: `sluice resume --{kind} {}`",
+            "{kind} {} is paused since {} ({}); {remedy}: `sluice resume --{flag} {name}`",
             pause.name,
             times::shown(pause.paused_at),
             pause.reason,
-            pause.name
         );
         report.add(verdict, "pauses", &text);
     }

@@ -106,6 +106,6 @@ fn key_id(text: &str) -> Result<ApiKeyId, CliError> {
     text.parse().map_err(|_| CliError::usage(wrong))
 }
 
-fn tenant_name(text: &str) -> Result<TenantName, String> {
+pub(super) fn tenant_name(text: &str) -> Result<TenantName, String> {
     TenantName::new(text).map_err(|error| error.to_string())
 }

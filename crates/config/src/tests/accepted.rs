@@ -59,6 +59,24 @@ fn who_may_come_in_has_effect_and_stands_there_without_secrets() {
     assert!(Configuration::parse(MINIMAL).unwrap().access.is_empty());
 }
 
+const WEBHOOKS: &str = "webhooks:
+  secrets:
+    - { secret: '${HOOKS}' }
+    - { tenant: search, secret: 'file:/run/new', previous: 'file:/run/old' }
+  allow_addresses: ['10.1.0.0/16', '::1']
+";
+
+#[test]
+fn secrets_of_webhooks_belong_to_tenants() {
+    let config = Configuration::parse(&format!("{MINIMAL}{WEBHOOKS}")).unwrap();
+    let [usual, search] = &config.webhooks.secrets[..] else { panic!("two secrets") };
+    assert_eq!((usual.tenant.as_str(), usual.previous.is_none()), ("default", true));
+    assert_eq!(search.tenant.as_str(), "search");
+    assert_eq!(config.webhooks.secret_of(&search.tenant), Some(search));
+    assert_eq!(config.webhooks.allow_addresses.len(), 2);
+    assert!(Configuration::parse(MINIMAL).unwrap().webhooks.is_empty());
+}
+
 #[test]
 fn written_yaml_is_read_back_as_the_same() {
     let auths = "- {name: h, provider: openai, base_url: 'http://h', auth: {kind: header, name: X-Key, value: 'file:/k'}}\n\
@@ -72,6 +90,7 @@ fn written_yaml_is_read_back_as_the_same() {
         Configuration::parse(FULL).unwrap(),
         Configuration::parse(&format!("{MINIMAL}{auths}")).unwrap(),
         Configuration::parse(&format!("{MINIMAL}{ACCESS}")).unwrap(),
+        Configuration::parse(&format!("{MINIMAL}{WEBHOOKS}")).unwrap(),
         Configuration::from_environment_defaults(environment).unwrap(),
         Configuration::simulator("http://127.0.0.1:9000/"),
     ] {

@@ -144,7 +144,13 @@ fn wrong_shapes_are_told() {
     );
     error(
         "limits: [{ account: a }]\n",
-        "limits[0] (line 3, column 10): limits nothing; give concurrency, requests_per_minute, tokens_per_minute, …",
+        "limits[0] (line 3, column 10): limits nothing; give concurrency, adaptive, requests_per_minute, \
+         tokens_per_minute, …",
+    );
+    error(
+        "limits: [{ account: a, concurrency: 3, adaptive: { floor: 9, ceiling: 3 } }]\n",
+        "limits[0] (line 3, column 10): concurrency is told or found out (adaptive), not both\n\
+         limits[0].adaptive (line 3, column 50): floor (9) is above ceiling (3)",
     );
 }
 

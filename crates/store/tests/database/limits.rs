@@ -19,6 +19,7 @@ pub fn limit(kind: LimitKind, window_s: u32, cap: u64) -> DeclaredLimit {
         kind,
         window_s,
         cap,
+        floor: None,
     }
 }
 
@@ -255,6 +256,7 @@ async fn the_limit_of_a_queue_is_each_tenants_own_and_follows_the_configuration(
         kind: LimitKind::Concurrency,
         window_s: 0,
         cap,
+        floor: None,
     };
     f.store.configuration_apply_if_newest(0, "a", &[of("default", 5)], "test").await.unwrap();
     f.store.limits_ensure_if_newest(0, &[of("early", 5)]).await.unwrap();

@@ -11,6 +11,7 @@ mod fixture;
 mod identity;
 mod late;
 mod lease;
+mod limit_beliefs;
 mod limit_books;
 mod limits;
 mod migrating;

@@ -11,7 +11,7 @@ use opentelemetry::{
     metrics::{Counter, Gauge, Histogram, Meter},
 };
 
-use super::{ExpiryMetrics, FAST_SECONDS};
+use super::{ExpiryMetrics, FAST_SECONDS, GateMetrics};
 use crate::names::{field, metric};
 
 /// The instruments of a scheduler. Clones share them.
@@ -21,7 +21,9 @@ pub struct SchedulerMetrics {
     oldest_age: Gauge<f64>,
     submitted: Counter<u64>,
     http_duration: Histogram<f64>,
+    webhook_duration: Histogram<f64>,
     expiry: ExpiryMetrics,
+    gates: GateMetrics,
     /// What was reported last: what is gone since must be told to be zero, as gauges keep their value.
     reported: Arc<Mutex<BTreeSet<(String, &'static str)>>>,
 }
@@ -68,7 +70,14 @@ impl SchedulerMetrics {
                 .with_description("Duration of HTTP requests")
                 .with_boundaries(FAST_SECONDS.to_vec())
                 .build(),
+            webhook_duration: meter
+                .f64_histogram(metric::WEBHOOK_DURATION)
+                .with_unit("s")
+                .with_description("Duration of tries to tell of a job's end")
+                .with_boundaries(super::WAIT_SECONDS.to_vec())
+                .build(),
             expiry: ExpiryMetrics::new(meter),
+            gates: GateMetrics::new(meter),
             reported: Arc::default(),
         }
     }
@@ -96,9 +105,20 @@ impl SchedulerMetrics {
         self.submitted.add(jobs, &[KeyValue::new(field::PROTOCOL, protocol)]);
     }
 
+    /// A webhook was tried: `delivered`, `tried` (in vain, and due again), `failed` or `disabled`.
+    pub fn webhook_tried(&self, outcome: &'static str, duration: Duration) {
+        self.webhook_duration
+            .record(duration.as_secs_f64(), &[KeyValue::new(field::WEBHOOK_OUTCOME, outcome)]);
+    }
+
     /// What the reaper measures.
     pub fn expiry(&self) -> &ExpiryMetrics {
         &self.expiry
+    }
+
+    /// What stands before calls.
+    pub fn gates(&self) -> &GateMetrics {
+        &self.gates
     }
 
     /// An HTTP request was answered.

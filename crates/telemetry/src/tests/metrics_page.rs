@@ -6,8 +6,8 @@ use sluice_testkit::Collector;
 
 use super::{Kept, process};
 use crate::{
-    AttemptEnd, CallMeasure, Death, HttpMeasure, LeaseStanding, MetricsRegistry, QueueDepth, TokenUse,
-    names::metric,
+    AttemptEnd, CallMeasure, ClosedGate, Death, GateStanding, HttpMeasure, LeaseStanding, LimitStanding,
+    MetricsRegistry, QueueDepth, TokenUse, names::metric,
 };
 
 fn depth(queue: &str, state: &'static str, jobs: u64, oldest_s: Option<u64>) -> QueueDepth {
@@ -71,6 +71,34 @@ pub(super) fn measured(registry: &MetricsRegistry) {
     };
     expiry.set_standing(&standing);
     expiry.set_standing(&LeaseStanding { held: vec![("unknown_outcome", 7)], ..standing });
+    let limit = |model: &str, cap| LimitStanding {
+        account: "main".to_owned(),
+        model: model.to_owned(),
+        tenant: String::new(),
+        queue: String::new(),
+        kind: "tokens",
+        window_s: 60,
+        cap,
+        used: 7,
+    };
+    let gates = GateStanding {
+        limits: vec![limit("m", 100), limit("gone", 100)],
+        closed: vec![ClosedGate {
+            kind: "account",
+            name: "main".to_owned(),
+            model: "m".to_owned(),
+            left: Duration::from_secs(4),
+        }],
+        paused: vec![("account", "main".to_owned()), ("upstream", "up".to_owned())],
+        failing: vec!["down".to_owned(), "healed".to_owned()],
+    };
+    scheduler.gates().set(&gates);
+    scheduler.gates().set(&GateStanding {
+        limits: vec![limit("m", 90)],
+        paused: gates.paused[..1].to_vec(),
+        failing: gates.failing[..1].to_vec(),
+        ..gates
+    });
     scheduler.http_answered(&HttpMeasure {
         method: "POST",
         route: Some("/v1/jobs"),
@@ -102,6 +130,13 @@ fn the_page_shows_every_measure_in_prometheus_text() {
         "sluice_suspects_crashed_total 1",
         "sluice_suspects_put_off_total 1",
         "sluice_breaker_open{sluice_upstream=\"deepseek\"} 1",
+        "sluice_limit_cap{gen_ai_request_model=\"m\",sluice_account=\"main\",sluice_limit_kind=\"tokens\",sluice_limit_window=\"60\"} 90",
+        "sluice_limit_used{gen_ai_request_model=\"gone\",sluice_account=\"main\",sluice_limit_kind=\"tokens\",sluice_limit_window=\"60\"} 0",
+        "sluice_gate_closed_seconds{gen_ai_request_model=\"m\",sluice_gate_kind=\"account\",sluice_gate_name=\"main\"} 4",
+        "sluice_paused{sluice_gate_kind=\"account\",sluice_gate_name=\"main\"} 1",
+        "sluice_paused{sluice_gate_kind=\"upstream\",sluice_gate_name=\"up\"} 0",
+        "sluice_breaker_open{sluice_upstream=\"down\"} 1",
+        "sluice_breaker_open{sluice_upstream=\"healed\"} 0",
         "sluice_beats_failed_total 1",
         "sluice_jobs{sluice_job_state=\"queued\",sluice_queue=\"q\"} 8",
         "sluice_jobs{sluice_job_state=\"queued\",sluice_queue=\"old\"} 0",

@@ -8,7 +8,8 @@ use futures::future::BoxFuture;
 use sluice_domain::QueueName;
 use sluice_scheduler::{DryRun, Gates, cancel_matching, explain, release_matching, replay_matching};
 use sluice_store::{
-    Bodies, CooledGate, DatabaseUrl, Doorbell, PausedKind, ReapRequest, Store, StoreOptions, WorkerLoad,
+    Bodies, CooledGate, DatabaseUrl, Doorbell, NewBelief, PausedKind, ReapRequest, Store, StoreOptions,
+    WorkerLoad,
 };
 
 use super::stage::Props;
@@ -117,6 +118,10 @@ pub fn asked_by_people() -> Vec<Act> {
         act!(limits: |store, props| store.limits()),
         act!(limits_ensure_if_newest: |store, props| async {
             store.limits_ensure_if_newest(1, &[by_hand::a_limit()]).await
+        }),
+        act!(limit_believe_if_newest: |store, props| async {
+            let belief = NewBelief { cap: 8, refused_at: None, raises: 0, falls: 0, because: "begun" };
+            store.limit_believe_if_newest(by_hand::a_limit().id(), 0, belief).await
         }),
         act!(cooldown_close, cooldown_ask: |store, props| async {
             let gate = CooledGate { kind: PausedKind::Account, name: "acc".to_owned(), model: "m".to_owned() };
