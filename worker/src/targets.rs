@@ -36,8 +36,8 @@ pub(crate) fn way(places: &[Place], pauses: &Pauses, breakers: &Breakers) -> Way
             }
             Place::Target(target) => {
                 let upstream = &target.upstream;
-                let paused = pauses.of(&upstream.name, &upstream.account, target.model.as_str());
-                match (paused, breakers.gate(&upstream.name)) {
+                let pause = pauses.of(&upstream.name, &upstream.account, target.model.as_str());
+                match (pause, breakers.gate(&upstream.name)) {
                     (Some((PausedKind::Upstream, name)), _) => BlockedBy::UpstreamPaused(name),
                     (Some((PausedKind::Account, name)), _) => BlockedBy::AccountPaused(name),
                     (Some((PausedKind::Model, _)), _) => BlockedBy::ModelPaused {

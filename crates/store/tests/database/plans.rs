@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use sluice_domain::{DeclaredLimit, IncarnationId, LeasedJob, LimitKind};
+use sluice_domain::{DeclaredLimit, IncarnationId, LeasedJob, LimitKind, PairFloors};
 use sluice_store::{Bodies, LimitedGrant, Store};
 use sluice_testkit::job;
 use sqlx::{AssertSqlSafe, PgPool, Row, postgres::PgPoolOptions};
@@ -65,6 +65,14 @@ async fn read(f: &Fixture) -> BTreeMap<String, (i64, i64)> {
     rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect()
 }
 
+/// Blocks of `ready` and its indexes that were looked at so far. Entries of an index that a scan passes over count as no
+/// row anywhere.
+async fn blocks_of_ready(f: &Fixture) -> i64 {
+    let statement = "SELECT (heap_blks_hit + heap_blks_read + idx_blks_hit + idx_blks_read)::bigint
+         FROM pg_statio_user_tables WHERE schemaname = 'sluice' AND relname = 'ready'";
+    sqlx::query_scalar(statement).fetch_one(f.database.pool()).await.unwrap()
+}
+
 /// What a step reads, by a store of its own: its sessions have told all once they are closed.
 async fn reads_in_proportion<T>(f: &Fixture, what: &str, step: impl AsyncFnOnce(&Store) -> T) -> T {
     let before = read(f).await;
@@ -98,6 +106,16 @@ async fn all_statements(f: &Fixture, worker: IncarnationId, case: &str) {
     let board =
         reads_in_proportion(f, &name("board"), async |store| store.board(None, None).await.unwrap()).await;
     assert_eq!(board.len(), 11, "ten that were there, and the one of this test");
+    let known: Vec<_> =
+        board.iter().map(|entry| (entry.lane_id, entry.priority, PairFloors::default())).collect();
+    let before = blocks_of_ready(f).await;
+    let look = reads_in_proportion(f, &name("board of known pairs"), async |store| {
+        store.board_above(None, None, &known).await.unwrap()
+    })
+    .await;
+    assert_eq!(look.entries.len(), 11, "the same");
+    let blocks = blocks_of_ready(f).await - before;
+    assert!(blocks <= 1_000, "a look at eleven pairs that are known looked at {blocks} blocks ({case})");
     let leased: Vec<LeasedJob> = reads_in_proportion(f, &name("lease"), async |store| {
         let grants: Vec<_> = board.iter().take(2).map(|entry| grant(entry, BATCH / 2)).collect();
         store.lease_many(worker, &grants, BATCH).await.unwrap()
