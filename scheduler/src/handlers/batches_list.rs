@@ -23,6 +23,7 @@ use crate::server::{ApiError, ErrorBody, MayRead, QueryPairs, READ_PATIENCE, ask
     security(("api_key" = ["read"])),
     responses(
         (status = 200, description = "The batches", body = CursorList<BatchObject>),
+        (status = 404, description = "`after` names no batch", body = ErrorBody),
         (status = 422, description = "A parameter can't be used", body = ErrorBody),
         (status = 503, description = "The database is away", body = ErrorBody),
     )

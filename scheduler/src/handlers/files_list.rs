@@ -28,6 +28,7 @@ use crate::{
     security(("api_key" = ["read"])),
     responses(
         (status = 200, description = "The files", body = CursorList<FileObject>),
+        (status = 404, description = "`after` names no file", body = ErrorBody),
         (status = 422, description = "A parameter can't be used", body = ErrorBody),
         (status = 503, description = "The database is away", body = ErrorBody),
     )
@@ -45,7 +46,12 @@ pub(crate) async fn list(
         Some("asc") => true,
         Some(_) => return Err(InvalidInput::value("order", "order must be asc or desc").into()),
     };
-    let page = FilePage { purpose: query.take("purpose"), after, is_ascending, limit: limit + 1 };
+    let purpose = query.take("purpose");
+    // No file has it, and the database takes no NUL.
+    if purpose.as_ref().is_some_and(|purpose| purpose.contains(char::is_control)) {
+        return Err(InvalidInput::value("purpose", "purpose must be a word such as batch").into());
+    }
+    let page = FilePage { purpose, after, is_ascending, limit: limit + 1 };
     nothing_else(&query, "purpose, after, limit, order")?;
     let files = asked(SCAN_PATIENCE, app.store.files(&app.tenant, &page)).await?;
     let files = files.into_iter().map(FileObject::from).collect();

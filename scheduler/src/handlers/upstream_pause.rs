@@ -19,6 +19,7 @@ use crate::server::{ApiError, ErrorBody, MayOperate, NameInPath, READ_PATIENCE, 
     responses(
         (status = 200, description = "It is paused", body = PauseState),
         (status = 404, description = "No such upstream", body = ErrorBody),
+        (status = 422, description = "No name that it could have", body = ErrorBody),
         (status = 503, description = "The database is away", body = ErrorBody),
     )
 )]

@@ -16,6 +16,7 @@ use crate::server::{ApiError, ErrorBody, MayOperate, NameInPath};
     responses(
         (status = 200, description = "It is not paused", body = PauseState),
         (status = 404, description = "No such upstream", body = ErrorBody),
+        (status = 422, description = "No name that it could have", body = ErrorBody),
         (status = 503, description = "The database is away", body = ErrorBody),
     )
 )]

@@ -60,7 +60,7 @@ impl World {
         let mut body = json!({"input_file_id": input, "endpoint": ENDPOINT, "completion_window": "24h"});
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let (status, batch) = self.fixture.post_json("/v1/batches", &body).await;
-        assert_eq!((status, &batch["status"]), (StatusCode::OK, &json!("validating")), "{batch}");
+        assert_eq!((status, &batch["object"]), (StatusCode::OK, &json!("batch")), "{batch}");
         batch
     }
 
