@@ -30,7 +30,7 @@ fn refuse(adaptive: &Adaptive, leased_at: Instant, now: Instant) -> bool {
     adaptive.lock().get_mut(&LIMIT).unwrap().note_refusal(leased_at, now)
 }
 
-fn only(moves: Vec<Move>) -> Move {
+fn only(moves: &[Move]) -> Move {
     assert_eq!(moves.len(), 1, "{moves:?}");
     moves[0]
 }
@@ -39,14 +39,14 @@ fn only(moves: Vec<Move>) -> Move {
 fn the_first_belief_is_asked_for_and_raised_only_when_it_is_in_use() {
     let begun = Instant::now();
     let adaptive = adaptive(begun);
-    let first = only(adaptive.moves(begun));
+    let first = only(&adaptive.moves(begun));
     assert_eq!((first.seen, first.belief), (0, Belief::first(BOUNDS)));
     assert!(adaptive.told(&first, Some(stored(&first, None)), begun, begun));
     let later = begun + Duration::from_mins(1);
     assert_eq!(adaptive.moves(later), []);
     adaptive.note_full([LIMIT].into_iter(), later);
     assert_eq!(adaptive.moves(later), [], "calls may be refused yet");
-    let raised = only(adaptive.moves(later + REFUSED_WITHIN));
+    let raised = only(&adaptive.moves(later + REFUSED_WITHIN));
     assert_eq!((raised.seen, raised.belief.cap), (1, 16));
 }
 
@@ -54,13 +54,13 @@ fn the_first_belief_is_asked_for_and_raised_only_when_it_is_in_use() {
 fn refusals_are_gathered_and_those_of_calls_leased_before_the_fall_say_nothing() {
     let begun = Instant::now();
     let adaptive = adaptive(begun);
-    let first = only(adaptive.moves(begun));
+    let first = only(&adaptive.moves(begun));
     adaptive.told(&first, Some(stored(&first, None)), begun, begun);
     assert!(adaptive.absorbs_refusal(&[LIMIT]));
     assert!(refuse(&adaptive, begun, begun));
     assert_eq!(adaptive.moves(begun), [], "more may come");
     let gathered = begun + GATHERED_WITHIN;
-    let fall = only(adaptive.moves(gathered));
+    let fall = only(&adaptive.moves(gathered));
     assert_eq!((fall.belief.cap, fall.belief.because), (7, Because::Refused));
     assert!(!adaptive.told(&fall, Some(stored(&fall, Some(Duration::ZERO))), begun, gathered));
     assert_eq!(adaptive.moves(gathered + Duration::from_millis(1)), []);
@@ -72,7 +72,7 @@ fn refusals_are_gathered_and_those_of_calls_leased_before_the_fall_say_nothing()
 fn whoever_comes_second_learns_what_the_first_wrote() {
     let begun = Instant::now();
     let adaptive = adaptive(begun);
-    let first = only(adaptive.moves(begun));
+    let first = only(&adaptive.moves(begun));
     let others = StoredBelief { version: 41, cap: 300, ..stored(&first, None) };
     assert!(adaptive.told(&first, Some(others), begun, begun));
     assert_eq!(
@@ -85,7 +85,7 @@ fn whoever_comes_second_learns_what_the_first_wrote() {
 fn what_the_database_does_not_know_is_asked_for_again_later() {
     let begun = Instant::now();
     let adaptive = adaptive(begun);
-    let first = only(adaptive.moves(begun));
+    let first = only(&adaptive.moves(begun));
     adaptive.told(&first, None, begun, begun);
     assert_eq!(adaptive.moves(begun), []);
     assert_eq!(adaptive.moves(begun + TRIED_AGAIN_AFTER).len(), 1);

@@ -153,9 +153,9 @@ mod tests {
         let mut note = |is_forbidden| pauses.note_forbidden("u", "m", is_forbidden);
         let noted = [true, true, true, true, false, true, true, true, true, true].map(&mut note);
         assert_eq!(noted.iter().position(|is_enough| *is_enough), Some(9));
-        let paused = (PausedKind::Model, "u m".to_owned());
-        pauses.begin(&paused);
-        assert_eq!(pauses.of("u", "a", "m"), Some(paused));
+        let model = (PausedKind::Model, "u m".to_owned());
+        pauses.begin(&model);
+        assert_eq!(pauses.of("u", "a", "m"), Some(model));
         assert_eq!(pauses.of("u", "a", "other"), None);
     }
 

@@ -168,9 +168,9 @@ impl CallLog {
         is_so: impl Fn(&Self, DateTime<Utc>, DateTime<Utc>) -> bool,
     ) -> Option<f64> {
         let second = TimeDelta::seconds(1);
-        (0_i32..)
-            .map(|tenth| from + TimeDelta::milliseconds(i64::from(tenth) * 100))
-            .take_while(|at| *at + second <= to)
+        let last = (to - from - second).num_milliseconds().max(-1).div_euclid(100);
+        (0..=last)
+            .map(|tenth| from + TimeDelta::milliseconds(tenth * 100))
             .find(|at| is_so(self, *at, *at + second))
             .map(|at| (at - from).as_seconds_f64())
     }
