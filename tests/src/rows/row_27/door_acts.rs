@@ -1,12 +1,16 @@
-//! The store's functions for calls that are waited for, streams, files and batches, as [`super::acts`] lists the others.
+//! The store's functions for calls that are waited for, streams, files, batches and webhooks, as [`super::acts`] lists the others.
 
 use std::time::Duration;
 
 use anyhow::Result;
+use chrono::Utc;
 use serde_json::json;
-use sluice_domain::{BatchCounts, BatchId, BatchStatus, FileId, JobId, Priority, QueueName, TenantName};
+use sluice_domain::{
+    BatchCounts, BatchId, BatchStatus, FileId, JobId, Priority, QueueName, TenantName, WebhookId, WebhookUrl,
+};
 use sluice_store::{
     BatchEnd, BatchLine, BatchPage, FilePage, NewBatch, NewFile, Store, StreamEvent, StreamPosition,
+    WebhookAsk, WebhookEnd, WebhookPage,
 };
 use uuid::Uuid;
 
@@ -70,6 +74,18 @@ pub fn door() -> Vec<Act> {
                 "batch_finish_if_claimed",
             ],
             run: |store, props| Box::pin(steps(store, &props.tenant)),
+        },
+        Act {
+            names: &[
+                "webhook_deliveries_lease",
+                "webhook_delivery_end_if_leased",
+                "webhook_redeliver",
+                "webhook_target_disable",
+                "webhook_target_resume",
+                "webhooks",
+                "webhooks_forget",
+            ],
+            run: |store, props| Box::pin(webhooks(store, &props.tenant)),
         },
     ]
 }
@@ -163,5 +179,19 @@ async fn steps(store: &Store, tenant: &TenantName) -> Result<()> {
         errors: None,
     };
     store.batch_finish_if_claimed(id, claim, &end).await?;
+    Ok(())
+}
+
+async fn webhooks(store: &Store, tenant: &TenantName) -> Result<()> {
+    let (lease, delivery) = (Uuid::new_v4(), WebhookId::from_uuid(Uuid::now_v7()));
+    let url = WebhookUrl::new("https://example.com/ends")?;
+    let ask = WebhookAsk { most: 10, most_of_target: 10, busy: &[], lease_for: WEEK };
+    store.webhook_deliveries_lease(lease, ask).await?;
+    store.webhook_delivery_end_if_leased(delivery, lease, &WebhookEnd::Delivered, Some(204), None).await?;
+    store.webhook_redeliver(tenant, None, delivery).await?;
+    store.webhook_target_disable(tenant, &url).await?;
+    store.webhook_target_resume(tenant, &url, Utc::now()).await?;
+    store.webhooks(tenant, &WebhookPage { limit: 10, ..WebhookPage::default() }).await?;
+    store.webhooks_forget(WEEK).await?;
     Ok(())
 }
