@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use chrono::Utc;
+use chrono::DateTime;
 use serde_json::json;
 use sluice_domain::{
     BatchCounts, BatchId, BatchStatus, FileId, JobId, Priority, QueueName, TenantName, WebhookId, WebhookUrl,
@@ -190,7 +190,7 @@ async fn webhooks(store: &Store, tenant: &TenantName) -> Result<()> {
     store.webhook_delivery_end_if_leased(delivery, lease, &WebhookEnd::Delivered, Some(204), None).await?;
     store.webhook_redeliver(tenant, None, delivery).await?;
     store.webhook_target_disable(tenant, &url).await?;
-    store.webhook_target_resume(tenant, &url, Utc::now()).await?;
+    store.webhook_target_resume(tenant, &url, DateTime::UNIX_EPOCH).await?;
     store.webhooks(tenant, &WebhookPage { limit: 10, ..WebhookPage::default() }).await?;
     store.webhooks_forget(WEEK).await?;
     Ok(())
