@@ -47,7 +47,7 @@ fn surrogate_problem(bytes: &[u8], at: usize) -> Result<usize, String> {
     }
 }
 
-/// The UTF-16 unit of a escape `\u` with four digits at `at`.
+/// The UTF-16 unit of an escape `\u` with four digits at `at`.
 fn unit(bytes: &[u8], at: usize) -> Option<u16> {
     let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
     digits.iter().try_fold(0_u16, |value, digit| {
