@@ -48,6 +48,8 @@ async fn beats(worker: &Weak<Core>, signals: &Signals, interval: Duration) {
             if !has_failed {
                 tracing::warn!(%error, "a beat failed; calls start until the lease is nearly over");
             }
+        } else if has_failed {
+            core.signals.beats_again.notify_one();
         }
         has_failed = beaten.is_err();
         if core.store.leads_elsewhere() && core.failure.get().is_none() {

@@ -67,6 +67,8 @@ pub(crate) struct Signals {
     pub(crate) changed: Notify,
     /// The next beat should not wait for its time.
     pub(crate) beat_now: Notify,
+    /// Beats get through again: what else is connected may have been lost without a word.
+    pub(crate) beats_again: Notify,
     /// Everything has been written and the worker is over.
     pub(crate) ended: CancellationToken,
     /// A job of ours will be due that nobody else knows of.

@@ -24,7 +24,11 @@ pub(crate) async fn run(core: Arc<Core>) {
                     backoff.reset();
                     // What rang before this moment was not heard.
                     core.signals.bell.notify_one();
-                    let Err(error) = hear(&core, listener).await;
+                    let error = tokio::select! {
+                        Err(error) = hear(&core, listener) => error,
+                        // The network was away. Perhaps this connection is lost, and nobody will ever say so.
+                        () = core.signals.beats_again.notified() => continue,
+                    };
                     tracing::debug!(%error, "doorbells are not heard until the next connection");
                 }
                 Err(error) => tracing::debug!(%error, "doorbells can't be heard; polling finds the work"),

@@ -9,10 +9,19 @@ use std::{
     time::Duration,
 };
 
-use sqlx::postgres::{PgListener, PgPoolOptions};
-use tokio::sync::Notify;
+use sqlx::{
+    Executor,
+    postgres::{PgListener, PgPoolOptions},
+};
+use tokio::{sync::Notify, time::timeout};
 
 use crate::{Store, StoreError};
+
+/// A listener that heard nothing for so long asks whether its connection is still there. One that the network lost without
+/// a word would be deaf for ever: nothing is sent on it, so nothing fails.
+const ASKED_AFTER: Duration = Duration::from_secs(30);
+/// How long the answer may take.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 
 /// What a bell says.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -51,14 +60,29 @@ impl Doorbell {
 #[derive(Debug)]
 pub struct DoorbellListener {
     listener: PgListener,
+    asked_after: Duration,
 }
 
 impl DoorbellListener {
-    /// Waits for the next bell. `None`: the connection broke, was made again, and bells may have been missed: look.
+    /// Waits for the next bell. `None`: the connection broke, was made again, and bells may have been missed: look. An
+    /// error: nothing is heard any more, listen anew.
     pub async fn heard(&mut self) -> Result<Option<Doorbell>, StoreError> {
-        let notification = self.listener.try_recv().await?;
-        Ok(notification
-            .and_then(|heard| Doorbell::ALL.into_iter().find(|bell| bell.channel() == heard.channel())))
+        loop {
+            if let Ok(heard) = timeout(self.asked_after, self.listener.try_recv()).await {
+                return Ok(heard?.and_then(|heard| {
+                    Doorbell::ALL.into_iter().find(|bell| bell.channel() == heard.channel())
+                }));
+            }
+            timeout(ANSWERED_WITHIN, self.listener.execute("-- doorbell_connection_check\nSELECT 1"))
+                .await
+                .map_err(|_| StoreError::timed_out())??;
+        }
+    }
+
+    /// Asks whether the connection is still there after so long without a bell, instead of 30 s.
+    #[must_use]
+    pub fn asking_after(self, silence: Duration) -> Self {
+        Self { asked_after: silence, ..self }
     }
 }
 
@@ -71,7 +95,7 @@ impl Store {
             .connect_lazy_with(self.direct.clone());
         let mut listener = PgListener::connect_with(&pool).await?;
         listener.listen_all(bells.iter().map(|bell| bell.channel())).await?;
-        Ok(DoorbellListener { listener })
+        Ok(DoorbellListener { listener, asked_after: ASKED_AFTER })
     }
 
     /// Rings a bell now. Callers that ring often use a [`Ringer`].

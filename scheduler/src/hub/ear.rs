@@ -21,6 +21,8 @@ async fn listen_for_ever(store: Store, bell: &Notify) {
     loop {
         match store.listen(&[Doorbell::Ended]).await {
             Ok(mut listener) => {
+                // What rang before this moment was not heard.
+                bell.notify_one();
                 while listener.heard().await.is_ok() {
                     bell.notify_one();
                 }

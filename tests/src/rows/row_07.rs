@@ -191,7 +191,7 @@ fn calls_of(history: &History, lives: &BTreeSet<IncarnationId>) -> Vec<DateTime<
 
 #[cfg(test)]
 mod tests {
-    use sluice_store::{Store, StoreOptions};
+    use sluice_store::{Doorbell, Store, StoreOptions};
     use sluice_testkit::TestDatabase;
     use tokio::time::timeout;
 
@@ -212,5 +212,22 @@ mod tests {
         let (one, other) = tokio::join!(ask(), ask());
         assert!(one.is_err() && other.is_err(), "nothing is heard of either connection");
         timeout(Duration::from_secs(10), store.ping()).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_was_lost_without_a_word_says_so() {
+        let database = TestDatabase::new().await;
+        let options = database.connect_options();
+        let proxy = FaultProxy::before_database(1, &options).await.unwrap();
+        let store = Store::connect(&StoreOptions::new(proxy.database_url(&options))).await.unwrap();
+        let listener = store.listen(&[Doorbell::Ended]).await.unwrap();
+        let mut listener = listener.asking_after(Duration::from_millis(100));
+        let silence = timeout(Duration::from_millis(500), listener.heard()).await;
+        assert!(silence.is_err(), "a connection that is there is listened on, however often it was asked");
+        store.ring(Doorbell::Ended).await.unwrap();
+        assert_eq!(listener.heard().await.unwrap(), Some(Doorbell::Ended));
+        proxy.abandon();
+        let heard = timeout(Duration::from_secs(20), listener.heard()).await.expect("it is deaf and says nothing");
+        assert!(heard.is_err());
     }
 }
