@@ -1,9 +1,12 @@
 //! Real processes of the real binary, each ended with the test that started it.
 
 use std::{
+    collections::BTreeSet,
     net::{Ipv4Addr, TcpListener},
+    ops::Range,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -41,14 +44,25 @@ pub fn faults_can_be_ordered() -> Result<bool> {
     Ok(String::from_utf8_lossy(&version.stdout).contains("+failpoints"))
 }
 
-/// A loopback port that nobody uses at this moment.
+/// Ports that the system gives to nobody by itself: below what outgoing connections and listeners on port 0 get.
+const PORTS: Range<u16> = 10_000..32_000;
+
+/// A loopback port that nobody uses at this moment. It is free again after an end of the process that listens there, and
+/// two calls never say the same.
 ///
 /// # Panics
 ///
 /// When there is none.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("its address").port()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    for _ in 0..PORTS.len() {
+        let port = rand::random_range(PORTS);
+        let is_new = GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(port);
+        if is_new && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no loopback port of {PORTS:?} is free");
 }
 
 /// Where a process's log goes.
