@@ -38,7 +38,7 @@ pub fn follow(mut model: Model, action: &Action) -> Model {
             for lease in &running {
                 model.lose(*lease, true);
             }
-            Answer::Leases(running.len())
+            Answer::Leases(running.len() + model.lose_cancelled(leases))
         }
         Action::DeadlinePasses { job } => {
             let is_live = !model.state(*job).is_terminal();
@@ -207,13 +207,21 @@ impl Model {
         for lease in &running {
             self.lose(*lease, isolates);
         }
-        for lease in own {
-            let lease = &mut self.leases[lease];
+        self.lose_cancelled(&own);
+        running.len()
+    }
+
+    /// Their jobs have ended. Says how many there were.
+    fn lose_cancelled(&mut self, leases: &[usize]) -> usize {
+        let mut lost = 0;
+        for lease in leases {
+            let lease = &mut self.leases[*lease];
             if std::mem::take(&mut lease.is_cancelled) {
                 (lease.outcome, lease.error) = (Some(Outcome::Lost), Some(ErrorClass::LeaseLost));
+                lost += 1;
             }
         }
-        running.len()
+        lost
     }
 
     /// One crash more; for a suspect that had a process to itself, one refusal more.

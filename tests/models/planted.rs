@@ -39,14 +39,18 @@ impl Planted {
         let Self { function, old, new } = self;
         format!(
             "DO $plant$
-             DECLARE v_old text; v_new text;
+             DECLARE v_old text; v_broken integer := 0;
              BEGIN
-                 SELECT pg_get_functiondef(p.oid) INTO v_old FROM pg_proc p
-                 WHERE p.pronamespace = 'sluice'::regnamespace AND p.proname = '{function}'
-                   AND position($old${old}$old$ IN p.prosrc) > 0;
-                 v_new := replace(v_old, $old${old}$old$, $new${new}$new$);
-                 ASSERT v_new IS DISTINCT FROM v_old AND v_old IS NOT NULL, 'there is nothing to break in {function}';
-                 EXECUTE v_new;
+                 -- Of one name there may be one for older programs, too.
+                 FOR v_old IN
+                     SELECT pg_get_functiondef(p.oid) FROM pg_proc p
+                     WHERE p.pronamespace = 'sluice'::regnamespace AND p.proname = '{function}'
+                       AND position($old${old}$old$ IN p.prosrc) > 0
+                 LOOP
+                     EXECUTE replace(v_old, $old${old}$old$, $new${new}$new$);
+                     v_broken := v_broken + 1;
+                 END LOOP;
+                 ASSERT v_broken > 0, 'there is nothing to break in {function}';
              END $plant$"
         )
     }

@@ -175,7 +175,7 @@ impl System {
         let lease = &self.leases[lease].0;
         let leases = [(lease.job_id, lease.lease_id)];
         let back = self.world.store.lease_hand_back_many(self.workers[worker], &leases);
-        Answer::Leases(self.world.wait(back).expect("a hand-back") as usize)
+        Answer::Leases(self.world.wait(back).expect("a hand-back").moved as usize)
     }
 
     fn settle(&self, words: &[(usize, Word)]) -> Answer {

@@ -197,9 +197,13 @@ fn begin_span(job: &LeasedJob) -> Span {
 }
 
 fn observe(core: &Core, job: &LeasedJob, span: &Span, settlement: &Settlement) {
-    let outcome = settlement.outcome.as_str();
-    let error_class = settlement.error.as_ref().map(|(class, _)| class.as_str());
-    if settlement.outcome == Outcome::Unknown {
+    let error_class = settlement.error.as_ref().map(|(class, _)| *class);
+    // What is written of a call that was let go is for the case that the cancel is taken back.
+    let is_cancelled = error_class == Some(ErrorClass::Cancelled);
+    let outcome = if is_cancelled { Outcome::Cancelled } else { settlement.outcome };
+    let (outcome, error_class, is_unknown) =
+        (outcome.as_str(), error_class.map(ErrorClass::as_str), outcome == Outcome::Unknown);
+    if is_unknown {
         core.metrics.attempt_unknown();
     }
     core.metrics.attempt_ended(&AttemptEnd { queue: job.queue.as_str(), outcome, error_class });

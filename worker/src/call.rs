@@ -1,11 +1,11 @@
 //! The one call of an attempt, bounded by the job's deadline and observed: span, metrics.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde::Deserialize;
 use sluice_domain::{CallId, ErrorClass};
 use sluice_policy::retry::Ending;
-use sluice_provider::{CallReport, CallRequest, Client};
+use sluice_provider::{CallReport, CallRequest, Client, MayBegin, Waited};
 use sluice_telemetry::{
     CallAnswer, CallFields, CallMeasure, TokenUse, call_span, operation_of_path, record_call_answer,
     record_call_error, traceparent_of,
@@ -33,7 +33,7 @@ pub(crate) enum Made {
 }
 
 /// Makes the call, of a suspect in a child process.
-pub(crate) async fn make(core: &Core, lease: &Lease, target: &Target, attempt: &Span) -> Made {
+pub(crate) async fn make(core: &Arc<Core>, lease: &Lease, target: &Target, attempt: &Span) -> Made {
     let room = match core.suspects.place(&lease.job) {
         Place::Here => None,
         Place::Child(room) => Some(room),
@@ -58,6 +58,7 @@ pub(crate) async fn make(core: &Core, lease: &Lease, target: &Target, attempt: &
         body,
         traceparent: traceparent_of(&span).or_else(|| lease.job.traceparent.clone()),
         usual_duration: target.upstream.pace.usual(&target.model),
+        may_begin: may_begin(core, lease),
     };
     let upstream = &target.upstream;
     core.metrics.call_began(&upstream.name);
@@ -98,6 +99,15 @@ pub(crate) async fn make(core: &Core, lease: &Lease, target: &Target, attempt: &
             Made::NoRoom
         }
     }
+}
+
+/// A call may wait for a token or a connection. Meanwhile its lease can end and what it holds of limits grow old; connections
+/// are waited for within the margin of the limits.
+fn may_begin(core: &Arc<Core>, lease: &Lease) -> MayBegin {
+    let (core, incarnation, allowance) = (Arc::clone(core), lease.incarnation_id, lease.allowance.clone());
+    MayBegin::if_so(move |waited| {
+        core.incarnation.may_start_for(incarnation) && (waited == Waited::Connecting || allowance.is_fresh())
+    })
 }
 
 /// Makes the call in this process. Whoever waits for its tokens gets them as they come.

@@ -109,7 +109,7 @@ pub(crate) struct Allowance {
 
 impl Allowance {
     /// Whether the call can leave in time: the windows count it from when it was taken, with a margin until it arrives.
-    fn is_fresh(&self) -> bool {
+    pub(crate) fn is_fresh(&self) -> bool {
         let has_window = self.limits.iter().any(|limit| limit.kind() != LimitKind::Concurrency);
         !has_window || self.taken_at.elapsed() < MOST_UNTIL_SENT
     }

@@ -39,12 +39,27 @@ fn bare(lease: &Lease, outcome: Outcome, decision: Decision, error: (ErrorClass,
     }
 }
 
-/// The job was cancelled, and its call is let go or was never made. The database has ended the job already, so the
-/// decision is one that could do no harm.
+/// The job was cancelled, and its call was never made. The database has ended the job already, so the decision counts only
+/// where a fail-over took the cancel back.
 pub(crate) fn let_go(lease: &Lease) -> Settlement {
     let decision = Decision::Requeue { delay: Duration::ZERO, spends_try: false, is_refusal: false };
-    let error = (ErrorClass::Cancelled, "the job was cancelled while it ran".to_owned());
-    bare(lease, Outcome::Cancelled, decision, error)
+    bare(lease, Outcome::Cancelled, decision, cancelled_error())
+}
+
+/// The job was cancelled, and what became of its call is not known. As for [`let_go`], the job has ended, unless a fail-over
+/// took the cancel back: then this is the word that keeps a call from being repeated in silence.
+fn let_go_of_call(lease: &Lease, ending: Ending, policies: &RetryPolicies) -> Settlement {
+    let ending = match ending {
+        Ending::NotSent(_) => return let_go(lease),
+        Ending::Unknown(_) => Ending::Unknown(ErrorClass::ConnectionLost),
+        ending => ending,
+    };
+    let ruling = rule(lease, ending, None, policies);
+    bare(lease, ruling.outcome, ruling.decision, cancelled_error())
+}
+
+fn cancelled_error() -> (ErrorClass, String) {
+    (ErrorClass::Cancelled, "the job was cancelled while it ran".to_owned())
 }
 
 /// No route has the model: a fault of the request or of the configuration, which no retry mends.
@@ -74,7 +89,8 @@ pub(crate) fn of_panic(lease: &Lease, policies: &RetryPolicies) -> Settlement {
 /// The child process of a suspect ended before it had told of its call, which may have been sent.
 pub(crate) fn of_crash(lease: &Lease, crash: Crash, policies: &RetryPolicies) -> Settlement {
     if lease.stop.reason() == Some(StopReason::JobCancelled) {
-        return Settlement { call: Some(crash.call), ..let_go(lease) };
+        let settlement = let_go_of_call(lease, Ending::Crashed(ErrorClass::Poison), policies);
+        return Settlement { call: Some(crash.call), ..settlement };
     }
     let ruling = rule(lease, Ending::Crashed(ErrorClass::Poison), None, policies);
     let text = format!("the process that it had to itself crashed: {}", crash.how);
@@ -100,7 +116,9 @@ pub(crate) fn too_late(lease: &Lease, policies: &RetryPolicies) -> Settlement {
 pub(crate) fn of_report(lease: &Lease, report: CallReport, policies: &RetryPolicies) -> Option<Settlement> {
     let (ending, error) = match (report.ending(), lease.stop.reason()) {
         (Ending::Succeeded, _) => (Ending::Succeeded, None),
-        (_, Some(StopReason::JobCancelled)) => return Some(with_call(let_go(lease), report)),
+        (ending, Some(StopReason::JobCancelled)) => {
+            return Some(with_call(let_go_of_call(lease, ending, policies), report));
+        }
         (Ending::Answered(class), _) => (Ending::Answered(class), report.error()),
         (Ending::NotSent(ErrorClass::Cancelled), Some(StopReason::WorkerEnds)) => return None,
         (Ending::NotSent(ErrorClass::Cancelled), _) => {

@@ -66,10 +66,8 @@ pub(crate) async fn hand_back_strays(core: &Core) -> Result<u32, StoreError> {
         }
         found += lost;
     }
-    // Of those that were called only cancelled ones are left, which nobody will call again.
-    let rest = [unsent, called].concat();
-    if !rest.is_empty() {
-        found += bounded(core.store.lease_hand_back_many(incarnation, &rest)).await?;
+    if !unsent.is_empty() {
+        found += bounded(core.store.lease_hand_back_many(incarnation, &unsent)).await?.moved;
     }
     Ok(found)
 }

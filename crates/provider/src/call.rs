@@ -4,6 +4,8 @@
 //! it. A call can be cancelled by its token, and the report then says whether it had been sent; dropping the future
 //! closes the connection and tells nobody.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use sluice_domain::{ErrorClass, UpstreamUse};
@@ -11,12 +13,13 @@ use sluice_policy::classify::AnswerShape;
 use tokio::{
     select,
     sync::watch,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    CallReport, CallRequest, Client, Dialect, NotSentReason, StreamTap, Timeouts, WireOutcome,
+    CallReport, CallRequest, Client, Dialect, MayBegin, NotSentReason, StreamTap, Timeouts, Waited,
+    WireOutcome,
     credential::{Authorized, NoToken},
     intake::Intake,
     judge::{Seen, judge, text},
@@ -28,6 +31,8 @@ use crate::{
 
 /// Room for the headers of a request: ours, and those that the HTTP library adds.
 const USUAL_HEADERS: usize = 12;
+/// How often a call that waits for a connection asks whether it may still begin.
+const MAY_BEGIN_AGAIN: Duration = Duration::from_millis(250);
 
 impl Client {
     /// Makes one call. Sends at most one request, whatever happens.
@@ -71,13 +76,17 @@ impl Client {
                 Err(NoToken { reason, detail }) => return Seen::not_sent(reason, detail),
             },
         };
+        if !request.may_begin.now(Waited::Authorized) {
+            return not_begun();
+        }
         let mut outgoing = reqwest::Request::new(Method::POST, self.base_url.call_url(&request.path));
         *outgoing.headers_mut() = self.headers(request, &authorized, prepared.is_streamed);
         *outgoing.body_mut() = Some(reqwest::Body::wrap(body));
         let sending = permit.http().execute(outgoing);
         let timeouts = &self.upstream.timeouts;
         let must_end = Instant::now() + timeouts.total;
-        let sent = send(sending, progress.clone(), timeouts, must_end, cancel).await;
+        let clocks = SendClocks { timeouts, must_end, may_begin: &request.may_begin };
+        let sent = send(sending, progress.clone(), &clocks, cancel).await;
         let progress = *progress.borrow();
         let mut response = match (sent, progress.began_at) {
             (Ok(response), _) => response,
@@ -175,6 +184,8 @@ enum SendFailure {
     /// The whole call took too long.
     TotalTimeout,
     Cancelled,
+    /// It waited so long for a connection that it may not begin any more.
+    NotBegun,
 }
 
 impl SendFailure {
@@ -182,6 +193,7 @@ impl SendFailure {
         match self {
             Self::Transport(error) => Seen::not_sent(not_sent_reason(error), innermost(error)),
             Self::Cancelled => Seen::not_sent(NotSentReason::Cancelled, String::new()),
+            Self::NotBegun => not_begun(),
             Self::SendTimeout | Self::Silence | Self::TotalTimeout => {
                 Seen::not_sent(NotSentReason::NeverTaken, String::new())
             }
@@ -193,19 +205,32 @@ impl SendFailure {
             Self::Transport(error) => lost_class(error),
             Self::SendTimeout | Self::Silence => ErrorClass::Stalled,
             Self::TotalTimeout => ErrorClass::CallTimeout,
-            Self::Cancelled => ErrorClass::Cancelled,
+            // Asked only until the first byte is sent; if that went out at the same moment, nobody knows more.
+            Self::Cancelled | Self::NotBegun => ErrorClass::Cancelled,
         }
     }
+}
+
+fn not_begun() -> Seen {
+    let detail = "what it waited for took too long: it may not begin any more".to_owned();
+    Seen::not_sent(NotSentReason::NotBegun, detail)
+}
+
+/// What bounds the sending of a request.
+struct SendClocks<'a> {
+    timeouts: &'a Timeouts,
+    must_end: Instant,
+    may_begin: &'a MayBegin,
 }
 
 /// Drives the request to its status line. The clock that runs depends on how far the request got.
 async fn send(
     sending: impl Future<Output = reqwest::Result<reqwest::Response>>,
     mut progress: watch::Receiver<SendProgress>,
-    timeouts: &Timeouts,
-    must_end: Instant,
+    clocks: &SendClocks<'_>,
     cancel: &CancellationToken,
 ) -> Result<reqwest::Response, SendFailure> {
+    let SendClocks { timeouts, must_end, may_begin } = *clocks;
     let begun = Instant::now();
     let mut sending = std::pin::pin!(sending);
     let mut is_watching = true;
@@ -226,6 +251,11 @@ async fn send(
             changed = progress.changed(), if is_watching => is_watching = changed.is_ok(),
             () = sleep_until(limit.min(must_end)) => {
                 return Err(if must_end <= limit { SendFailure::TotalTimeout } else { failure });
+            }
+            () = sleep(MAY_BEGIN_AGAIN), if began_at.is_none() => {
+                if !may_begin.now(Waited::Connecting) {
+                    return Err(SendFailure::NotBegun);
+                }
             }
         }
     }

@@ -29,7 +29,7 @@ pub use credential::{Credential, Hmac, Jwt, JwtAlgorithm, OAuth2, Secret};
 pub use error::ProviderError;
 pub use intake::StreamTap;
 pub use probe::{Balance, CurrencyBalance};
-pub use report::{Answer, CallReport, CallRequest, NotSentReason, WireOutcome};
+pub use report::{Answer, CallReport, CallRequest, MayBegin, NotSentReason, Waited, WireOutcome};
 pub use sse::{SseEvent, SseReader};
 pub use timeouts::Timeouts;
 pub use upstream::{DEFAULT_MAX_ANSWER_BYTES, DEFAULT_MAX_IDLE_CONNECTIONS, Dialect, Upstream};

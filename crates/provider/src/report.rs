@@ -1,6 +1,6 @@
 //! What a call was and how it ended, as seen on the wire.
 
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -9,7 +9,7 @@ use sluice_domain::{ApiPath, CallId, ErrorClass, ModelName, NanoUsd, StoredAnswe
 use sluice_policy::{price, rate_limit::RateLimits, retry::Ending};
 
 /// One call that is to be made.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, Debug)]
 pub struct CallRequest {
     /// The call, as the ledger names it.
     pub call_id: CallId,
@@ -23,6 +23,40 @@ pub struct CallRequest {
     pub traceparent: Option<String>,
     /// How long such calls took lately: slow ones are streamed.
     pub usual_duration: Option<Duration>,
+    /// Whether it may still begin: asked when it is authorised, and until its first byte is sent.
+    pub may_begin: MayBegin,
+}
+
+/// Says whether a call may begin at this moment. What is asked before a call is out of date once a token, a connection or a
+/// stream was waited for.
+#[derive(Clone, Default)]
+pub struct MayBegin(Option<Arc<dyn Fn(Waited) -> bool + Send + Sync>>);
+
+/// What a call has waited for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Waited {
+    /// It is authorised, and is given to a connection next.
+    Authorized,
+    /// It has waited for a connection for a while, and goes on waiting.
+    Connecting,
+}
+
+impl MayBegin {
+    /// As `answer` says; without one a call may always begin.
+    pub fn if_so(answer: impl Fn(Waited) -> bool + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(answer)))
+    }
+
+    /// The answer at this moment.
+    pub fn now(&self, waited: Waited) -> bool {
+        self.0.as_ref().is_none_or(|answer| answer(waited))
+    }
+}
+
+impl fmt::Debug for MayBegin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(if self.0.is_some() { "MayBegin(asked)" } else { "MayBegin(always)" })
+    }
 }
 
 /// How a call ended and what it took. It can be told to another process, but for the bytes of an answer, which are told

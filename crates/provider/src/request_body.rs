@@ -135,6 +135,7 @@ mod tests {
     use sluice_domain::{ApiPath, CallId, ModelName};
 
     use super::*;
+    use crate::MayBegin;
 
     fn request(body: impl Into<Bytes>, model: &str) -> CallRequest {
         CallRequest {
@@ -144,6 +145,7 @@ mod tests {
             body: body.into(),
             traceparent: None,
             usual_duration: None,
+            may_begin: MayBegin::default(),
         }
     }
 

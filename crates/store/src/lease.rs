@@ -1,6 +1,6 @@
 //! Leasing jobs, and giving leases back that were not used.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use sluice_domain::{
@@ -13,6 +13,9 @@ use crate::{Grant, Store, StoreError};
 
 /// The most jobs of one lease.
 pub const MAX_LEASE_BATCH: u32 = 10_000;
+/// Bodies that a lease itself answers with, in bytes for all its jobs. Its transaction ends when all of the answer has gone out,
+/// so the answer has to fit what a connection takes while nobody reads. Larger bodies are read after it.
+pub(crate) const LEASED_BODY_BYTES: i32 = 64 << 10;
 
 impl Store {
     /// Leases at most `limit` jobs of the granted pairs, in the order of the grants, and never more than
@@ -32,8 +35,8 @@ impl Store {
                    lease_no AS "lease_no!", tries AS "tries!", crashes AS "crashes!", refusals AS "refusals!",
                    max_attempts, hold_on_unknown AS "hold_on_unknown!", priority AS "priority!",
                    tenant AS "tenant!", queue AS "queue!", model AS "model!", path AS "path!", deadline_in_ms,
-                   waited_ms AS "waited_ms!", traceparent, body AS "body!"
-            FROM sluice.lease($1, $2, $3, $4, $5::timestamptz[], $6::timestamptz[], $7::uuid[])"#,
+                   waited_ms AS "waited_ms!", traceparent, body
+            FROM sluice.lease($1, $2, $3, $4, $5::timestamptz[], $6::timestamptz[], $7::uuid[], $8)"#,
             incarnation.as_uuid(),
             &columns.lanes,
             &columns.priorities,
@@ -41,37 +44,58 @@ impl Store {
             &columns.returned as _,
             &columns.fresh as _,
             &new_lease_ids(limit),
+            LEASED_BODY_BYTES,
         )
         .fetch_all(&self.pool)
         .await?;
-        rows.into_iter().map(LeasedRow::into_job).collect()
+        let without = rows.iter().filter(|row| row.body.is_none()).map(|row| row.job_id).collect();
+        let mut bodies = self.bodies(without).await?;
+        rows.into_iter().map(|row| row.into_job(&mut bodies)).collect()
     }
 
-    /// Gives back leases whose call was not begun: no try is spent and the jobs can run at once. Says how many were
-    /// still this incarnation's.
+    /// The bodies that a lease was too large for. Where this fails, the leases stay with the incarnation, as those do whose
+    /// answer never arrived.
+    pub(crate) async fn bodies(&self, jobs: Vec<Uuid>) -> Result<HashMap<Uuid, Vec<u8>>, StoreError> {
+        if jobs.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let rows = sqlx::query!(
+            r#"-- job_list_bodies
+            SELECT id AS "id!", body AS "body!" FROM sluice.job_bodies($1)"#,
+            &jobs,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|row| (row.id, row.body)).collect())
+    }
+
+    /// Gives back leases whose call was not begun: no try is spent and the jobs can run at once.
     pub async fn lease_hand_back_many(
         &self,
         incarnation: IncarnationId,
         leases: &[(JobId, LeaseId)],
-    ) -> Result<u32, StoreError> {
+    ) -> Result<HandedBack, StoreError> {
         let mut leases = leases.to_vec();
         leases.sort_unstable();
         let jobs: Vec<_> = leases.iter().map(|(job, _)| job.as_uuid()).collect();
         let ids: Vec<_> = leases.iter().map(|(_, lease)| lease.as_uuid()).collect();
-        let moved = sqlx::query_scalar!(
+        let row = sqlx::query!(
             r#"-- lease_hand_back_many
-            SELECT sluice.hand_back($1, $2, $3) AS "moved!""#,
+            SELECT moved AS "moved!", locked AS "locked!" FROM sluice.hand_back_unlocked($1, $2, $3)"#,
             incarnation.as_uuid(),
             &jobs,
             &ids,
         )
         .fetch_one(&self.pool)
         .await?;
-        Ok(moved as u32)
+        Ok(HandedBack {
+            moved: row.moved as u32,
+            locked: row.locked.into_iter().map(LeaseId::from_uuid).collect(),
+        })
     }
 
     /// Ends leases as lost whose call may have been made, and of which nothing else is known any more: one crash more, and
-    /// held where the job says so. Says how many there were.
+    /// held where the job says so. A job that was cancelled meanwhile stays as it is. Says how many leases there were.
     pub async fn leases_lose(&self, leases: &[(JobId, LeaseId)]) -> Result<u32, StoreError> {
         let mut leases = leases.to_vec();
         leases.sort_unstable();
@@ -79,7 +103,8 @@ impl Store {
         let ids: Vec<_> = leases.iter().map(|(_, lease)| lease.as_uuid()).collect();
         let lost = sqlx::query_scalar!(
             r#"-- lease_lose_many
-            SELECT sluice.lose_leases($1, $2, sluice.submit_clock(), true) AS "lost!""#,
+            SELECT sluice.lose_leases($1, $2, sluice.submit_clock(), true)
+                   + sluice.lose_cancelled($2, clock_timestamp()) AS "lost!""#,
             &jobs,
             &ids,
         )
@@ -114,6 +139,15 @@ impl Store {
             .map(|row| (JobId::from_uuid(row.job_id), LeaseId::from_uuid(row.lease_id)))
             .collect())
     }
+}
+
+/// What became of leases that were to be given back.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct HandedBack {
+    /// So many were still the incarnation's and are given back.
+    pub moved: u32,
+    /// Still the incarnation's, and held by a transaction that has not ended, as by a cancel: try again.
+    pub locked: Vec<LeaseId>,
 }
 
 /// Made here: a random number of the database costs as much as an index entry.
@@ -162,11 +196,16 @@ pub(crate) struct LeasedRow {
     pub(crate) deadline_in_ms: Option<i64>,
     pub(crate) waited_ms: i64,
     pub(crate) traceparent: Option<String>,
-    pub(crate) body: Vec<u8>,
+    /// None: too large for the lease itself.
+    pub(crate) body: Option<Vec<u8>>,
 }
 
 impl LeasedRow {
-    pub(crate) fn into_job(self) -> Result<LeasedJob, StoreError> {
+    /// The job; its body from `bodies` where the row has none.
+    pub(crate) fn into_job(self, bodies: &mut HashMap<Uuid, Vec<u8>>) -> Result<LeasedJob, StoreError> {
+        let body = self.body.or_else(|| bodies.remove(&self.job_id));
+        let body =
+            body.ok_or_else(|| StoreError::UnknownValue(format!("job {} has no body", self.job_id)))?;
         Ok(LeasedJob {
             job_id: JobId::from_uuid(self.job_id),
             lease_id: LeaseId::from_uuid(self.lease_id),
@@ -187,7 +226,7 @@ impl LeasedRow {
             deadline_in: self.deadline_in_ms.map(|ms| Duration::from_millis(ms.max(0) as u64)),
             waited: Duration::from_millis(self.waited_ms.max(0) as u64),
             traceparent: self.traceparent,
-            body: self.body,
+            body,
         })
     }
 }

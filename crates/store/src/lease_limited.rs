@@ -1,13 +1,13 @@
 //! Leasing from lanes that have limits: what is taken of the limits is taken by the statement that leases.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use sluice_domain::{IncarnationId, LeasedJob, LimitId};
 use uuid::Uuid;
 
 use crate::{
     Grant, Store, StoreError,
-    lease::{GrantColumns, LeasedRow, new_lease_ids},
+    lease::{GrantColumns, LEASED_BODY_BYTES, LeasedRow, new_lease_ids},
 };
 
 /// What a lease may take from one (lane, priority) pair, and which limits each of its jobs takes of.
@@ -109,7 +109,8 @@ impl Store {
             SELECT job_id, lease_id, lane_id, generation, lease_no, tries, crashes, refusals, max_attempts,
                    hold_on_unknown, priority, tenant, queue, model, path, deadline_in_ms, waited_ms, traceparent, body,
                    word, limit_id, needed, room_in_ms, opened_after_ms AS "opened_after_ms!"
-            FROM sluice.lease_limited($1, $2, $3, $4, $5::timestamptz[], $6::timestamptz[], $7, $8, $9, $10::uuid[])"#,
+            FROM sluice.lease_limited($1, $2, $3, $4, $5::timestamptz[], $6::timestamptz[], $7, $8, $9, $10::uuid[],
+                                      $11)"#,
             incarnation.as_uuid(),
             &columns.lanes,
             &columns.priorities,
@@ -120,27 +121,30 @@ impl Store {
             &lasts,
             &limits,
             &new_lease_ids(limit),
+            LEASED_BODY_BYTES,
         )
         .fetch_all(&self.pool)
         .await?;
+        let without = rows.iter().filter(|row| row.body.is_none()).filter_map(|row| row.job_id).collect();
+        let mut bodies = self.bodies(without).await?;
         let mut lease = LimitedLease::default();
         for row in rows {
-            lease.note(row)?;
+            lease.note(row, &mut bodies)?;
         }
         Ok(lease)
     }
 }
 
 impl LimitedLease {
-    fn note(&mut self, row: Row) -> Result<(), StoreError> {
+    fn note(&mut self, row: Row, bodies: &mut HashMap<Uuid, Vec<u8>>) -> Result<(), StoreError> {
         self.opened_after = Duration::from_millis(row.opened_after_ms.max(0) as u64);
         let (word, limit) = (row.word.clone(), row.limit_id.map(LimitId));
         let (needed, room_in_ms) = (row.needed, row.room_in_ms);
         match (word.as_deref(), limit, leased_row(row)) {
-            (None, None, Some(job)) => self.jobs.push(job.into_job()?),
+            (None, None, Some(job)) => self.jobs.push(job.into_job(bodies)?),
             (Some("too_large"), Some(limit), Some(job)) => {
                 let needed = needed.unwrap_or_default().max(0) as u64;
-                self.too_large.push(TooLarge { job: job.into_job()?, limit, needed });
+                self.too_large.push(TooLarge { job: job.into_job(bodies)?, limit, needed });
             }
             (Some("no_room"), Some(limit), None) => {
                 let room_in = room_in_ms.map(|ms| Duration::from_millis(ms.max(0) as u64));
@@ -174,6 +178,6 @@ fn leased_row(row: Row) -> Option<LeasedRow> {
         deadline_in_ms: row.deadline_in_ms,
         waited_ms: row.waited_ms?,
         traceparent: row.traceparent,
-        body: row.body?,
+        body: row.body,
     })
 }

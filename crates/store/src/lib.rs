@@ -66,7 +66,7 @@ pub use hints::{Doorbell, DoorbellListener, Ringer};
 pub use incarnation::{LockedWorker, NewIncarnation, WorkerRow};
 pub use job::Bodies;
 pub use key_bounds::Taken;
-pub use lease::MAX_LEASE_BATCH;
+pub use lease::{HandedBack, MAX_LEASE_BATCH};
 pub use lease_health::LeaseHealth;
 pub use lease_limited::{LimitedGrant, LimitedLease, NoRoom, TooLarge};
 pub use left_calls::CallFingerprint;

@@ -227,7 +227,8 @@ mod tests {
         store.ring(Doorbell::Ended).await.unwrap();
         assert_eq!(listener.heard().await.unwrap(), Some(Doorbell::Ended));
         proxy.abandon();
-        let heard = timeout(Duration::from_secs(20), listener.heard()).await.expect("it is deaf and says nothing");
+        let heard =
+            timeout(Duration::from_secs(20), listener.heard()).await.expect("it is deaf and says nothing");
         assert!(heard.is_err());
     }
 }

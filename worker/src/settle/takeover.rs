@@ -7,7 +7,8 @@ use tokio::time::{sleep, timeout};
 use super::group::{Group, MAX_GROUP, MAX_GROUP_BYTES};
 use crate::{core::Core, spool::Place};
 
-/// Between two looks for workers that died beside us: a look reads a folder.
+/// Between two looks for workers that died beside us, at most: a look reads a folder. It comes before the leases of one that
+/// died end, so that what it left is not paid for again.
 const LOOK: Duration = Duration::from_secs(15);
 
 /// Between two looks of a worker that starts and waits for another one that took over.
@@ -55,10 +56,11 @@ pub(crate) async fn take_over_now_and_then(core: Arc<Core>) {
     if core.spool.base().is_none() {
         return;
     }
+    let rest = LOOK.min(core.timing.lease_ttl / 3);
     loop {
         tokio::select! {
             () = core.settler.closing.cancelled() => return,
-            () = sleep(LOOK) => {}
+            () = sleep(rest) => {}
         }
         tokio::select! {
             () = core.settler.closing.cancelled() => return,

@@ -11,10 +11,11 @@ use std::{
 use futures::StreamExt;
 use nix::sys::signal::Signal;
 use sluice_domain::{ErrorClass, UpstreamUse};
-use sluice_provider::{CallReport, CallRequest, NotSentReason, WireOutcome};
+use sluice_provider::{CallReport, CallRequest, NotSentReason, Waited, WireOutcome};
 use tokio::{
     io::AsyncWriteExt,
     process::{Child, ChildStdin, ChildStdout, Command},
+    select,
     time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
 use tokio_util::{codec::FramedRead, sync::CancellationToken};
@@ -89,13 +90,23 @@ impl Room<'_> {
             is_token_outdated: false,
         };
         let not_begun = |detail| report(WireOutcome::NotSent { reason: NotSentReason::NotBegun, detail });
-        let order = match order(target, request).await {
-            Ok(order) => order,
-            Err(detail) => {
-                let outcome = WireOutcome::NotSent { reason: NotSentReason::NoCredential, detail };
-                return InChild::Report(Box::new(report(outcome)));
-            }
+        let not_sent = |reason, detail| {
+            let outcome = WireOutcome::NotSent { reason, detail };
+            InChild::Report(Box::new(report(outcome)))
         };
+        let may_begin = request.may_begin.clone();
+        let ordering = select! {
+            biased;
+            () = cancel.cancelled() => return not_sent(NotSentReason::Cancelled, String::new()),
+            order = order(target, request) => order,
+        };
+        let order = match ordering {
+            Ok(order) => order,
+            Err(detail) => return not_sent(NotSentReason::NoCredential, detail),
+        };
+        if !may_begin.now(Waited::Authorized) {
+            return InChild::Report(Box::new(not_begun("what it waited for took too long".to_owned())));
+        }
         let limits = Limits::of(&order, self.stuck_after);
         let mut child = match self.start() {
             Ok(child) => child,
@@ -142,7 +153,7 @@ async fn order(target: &Target, request: CallRequest) -> Result<Order, String> {
     let upstream = target.upstream.client.upstream();
     let credential = ToldCredential::of(target.upstream.client.credential_to_tell().await?)
         .ok_or_else(|| "there is no token".to_owned())?;
-    let CallRequest { call_id, path, model, body, traceparent, usual_duration } = request;
+    let CallRequest { call_id, path, model, body, traceparent, usual_duration, may_begin: _ } = request;
     let head = OrderHead {
         upstream: upstream.name.clone(),
         provider: upstream.dialect.as_str().to_owned(),

@@ -13,7 +13,9 @@ use std::{
 use bytes::{Buf, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use sluice_domain::{ApiPath, CallId, ModelName, UpstreamName};
-use sluice_provider::{CallReport, CallRequest, Credential, Dialect, Hmac, Secret, Timeouts, Upstream};
+use sluice_provider::{
+    CallReport, CallRequest, Credential, Dialect, Hmac, MayBegin, Secret, Timeouts, Upstream,
+};
 use tokio_util::codec::Decoder;
 
 /// The most bytes of a head or a text.
@@ -115,7 +117,9 @@ impl Order {
         upstream.max_answer_bytes = head.max_answer_bytes;
         upstream.is_streamed_if_worth_it = head.is_streamed_if_worth_it;
         let OrderHead { call_id, path, model, traceparent, usual_duration, .. } = head;
-        Ok((upstream, CallRequest { call_id, path, model, body, traceparent, usual_duration }))
+        // Whether it may begin was asked before the order was given.
+        let may_begin = MayBegin::default();
+        Ok((upstream, CallRequest { call_id, path, model, body, traceparent, usual_duration, may_begin }))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Cancels that meet a running job.
 
-use sluice_domain::{JobState, Outcome};
+use sluice_domain::{JobState, OnUnknown, Outcome};
 use sluice_store::{CancelOutcome, Doorbell};
 use sluice_testkit::wait_until;
 
@@ -36,5 +36,28 @@ async fn an_answer_that_is_there_when_the_cancel_is_heard_is_kept() {
     assert_eq!(job.state, JobState::Cancelled);
     assert_eq!(world.outcomes(id).await, [Some(Outcome::Succeeded)]);
     assert!(job.result.is_some_and(|result| result.is_late && !result.body.is_empty()));
+    handle.drain().await;
+}
+
+#[tokio::test]
+async fn a_cancel_that_a_fail_over_takes_back_repeats_no_call_in_silence() {
+    let world = World::new().await;
+    let holding = world.submit(job_with("hang").on_unknown(OnUnknown::Hold).build()).await;
+    let handle = world.start().await;
+    world.until_running(1).await;
+    wait_until("the call", SOON, async || world.simulator.stats().running == 1).await;
+    // The worker is told of a cancel that the new primary knows nothing of.
+    let told = sqlx::query(
+        "INSERT INTO sluice.cancelled_leases (job_id, lease_id, incarnation_id, lane_id, generation, lease_no, cancelled_at)
+         SELECT job_id, lease_id, incarnation_id, lane_id, generation, lease_no, clock_timestamp() FROM sluice.running",
+    );
+    told.execute(world.pool()).await.unwrap();
+    world.store.ring(Doorbell::Cancelled).await.unwrap();
+    wait_until("the call to be let go", SOON, async || handle.in_flight() == 0).await;
+    world.until_running(0).await;
+    let forgotten = sqlx::query("DELETE FROM sluice.cancelled_leases");
+    forgotten.execute(world.pool()).await.unwrap();
+    assert_eq!(world.job(holding).await.state, JobState::Held);
+    assert_eq!(world.outcomes(holding).await, [Some(Outcome::Unknown)]);
     handle.drain().await;
 }

@@ -101,3 +101,42 @@ async fn the_lock_file_is_held_while_the_worker_lives() {
     wait_until("the file to be gone", SOON, async || !std::path::Path::new(&path).exists()).await;
     std::fs::remove_dir_all(folder).unwrap();
 }
+
+#[tokio::test]
+async fn leases_that_somebody_holds_keep_no_others_from_going_back() {
+    let world = World::new().await;
+    let quick = (0..40).map(|n| job().body(&prompt(&format!("{n} [[sim:none latency_ms=10]]"))).build());
+    let slow = (0..20).map(|n| job().body(&prompt(&format!("{n} [[sim:none latency_ms=2500]]"))).build());
+    let jobs: Vec<_> = quick.chain(slow).collect();
+    world.store.submit_many(&jobs).await.unwrap();
+    let handle = world.start().await;
+    wait_until("long calls in all slots and more leased", SOON, async || {
+        let leased =
+            world.store.queue_depths(None).await.unwrap().iter().map(|queue| queue.running).sum::<u64>();
+        let stats = world.simulator.stats();
+        stats.calls == 50 && stats.running == 10 && leased > 12
+    })
+    .await;
+    // A client that cancels all that runs, and does not commit.
+    let mut cancelling = world.pool().begin().await.unwrap();
+    let waiting: Vec<uuid::Uuid> =
+        sqlx::query_scalar("SELECT job_id FROM sluice.running ORDER BY job_id DESC LIMIT 1")
+            .fetch_all(&mut *cancelling)
+            .await
+            .unwrap();
+    sqlx::query("SELECT sluice.cancel($1)").bind(waiting[0]).execute(&mut *cancelling).await.unwrap();
+    let draining = tokio::spawn(async move { handle.drain().await });
+    wait_until("all others to be done or given back", SOON, async || {
+        let running: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM sluice.running").fetch_one(world.pool()).await.unwrap();
+        running == 1
+    })
+    .await;
+    cancelling.rollback().await.unwrap();
+    draining.await.unwrap();
+    for job in &jobs {
+        let view = world.job(job.id).await;
+        let is_done = view.state == JobState::Succeeded;
+        assert!(is_done || (view.state == JobState::Queued && view.crashes == 0), "{view:?}");
+    }
+}

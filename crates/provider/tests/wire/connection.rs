@@ -1,11 +1,16 @@
 //! What counts as sent: connections that fail before, while and after they take the request.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use sluice_domain::ErrorClass;
 use sluice_policy::retry::Ending;
-use sluice_provider::{Client, Credential, Dialect, NotSentReason, ProviderError, Secret};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use sluice_provider::{
+    CallRequest, Client, Credential, Dialect, MayBegin, NotSentReason, ProviderError, Secret, Waited,
+};
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    time::{Instant, timeout},
+};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer},
@@ -49,17 +54,7 @@ async fn a_refused_connection_sent_nothing() {
 
 #[tokio::test]
 async fn a_black_hole_sent_nothing() {
-    // A full backlog: the kernel drops further attempts to connect, as a black hole would.
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let listener = socket.listen(1).unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut fillers = Vec::new();
-    while let Ok(Ok(filler)) =
-        tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await
-    {
-        fillers.push(filler);
-    }
+    let (address, _listening) = black_hole().await;
     let report = call(upstream(&format!("http://{address}")), PLAIN).await;
     assert_not_sent(&report, NotSentReason::ConnectTimeout);
 }
@@ -246,4 +241,41 @@ async fn a_key_that_no_header_can_hold_is_refused_and_not_shown() {
     upstream.credential = Credential::Bearer(Secret::new("sk-secret\r\nx: y"));
     let error = Client::new(upstream).err().unwrap();
     assert!(!format!("{error} {error:?}").contains("secret"));
+}
+
+#[tokio::test]
+async fn what_may_not_begin_once_it_is_authorised_is_not_sent() {
+    let server = Server::start(vec![Step::Read]).await;
+    let client = Client::new(upstream(&server.url())).unwrap();
+    let may_begin = MayBegin::if_so(|waited| waited != Waited::Authorized);
+    let late = CallRequest { may_begin, ..request(PLAIN) };
+    let report = client.call(late, &CancellationToken::new()).await;
+    assert_not_sent(&report, NotSentReason::NotBegun);
+    assert_eq!(server.requests(), [""; 0]);
+}
+
+#[tokio::test]
+async fn what_may_not_begin_any_more_waits_for_no_connection() {
+    let (address, _listening) = black_hole().await;
+    let mut patient = upstream(&format!("http://{address}"));
+    patient.timeouts.connect = Duration::from_secs(60);
+    let client = Client::new(patient).unwrap();
+    let begun = Instant::now();
+    let may_begin = MayBegin::if_so(move |_| begun.elapsed() < Duration::from_millis(600));
+    let late = CallRequest { may_begin, ..request(PLAIN) };
+    let report = timeout(Duration::from_secs(20), client.call(late, &CancellationToken::new())).await;
+    assert_not_sent(&report.expect("it asks meanwhile"), NotSentReason::NotBegun);
+}
+
+/// A full backlog: the kernel drops further attempts to connect, as a black hole would.
+async fn black_hole() -> (SocketAddr, (TcpListener, Vec<TcpStream>)) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut fillers = Vec::new();
+    while let Ok(Ok(filler)) = timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+        fillers.push(filler);
+    }
+    (address, (listener, fillers))
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use sluice_domain::{ApiPath, CallId, ErrorClass, ModelName, UpstreamName};
 use sluice_provider::{
-    Answer, CallReport, CallRequest, Client, Credential, Dialect, NotSentReason, Secret, Timeouts, Upstream,
-    WireOutcome,
+    Answer, CallReport, CallRequest, Client, Credential, Dialect, MayBegin, NotSentReason, Secret, Timeouts,
+    Upstream, WireOutcome,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +44,7 @@ fn request(body: &str) -> CallRequest {
         body: body.to_owned().into(),
         traceparent: None,
         usual_duration: None,
+        may_begin: MayBegin::default(),
     }
 }
 

@@ -83,8 +83,8 @@ async fn what_is_handed_back_can_run_at_once_and_spent_no_try() {
     let id = f.submit(&job().build()).await;
     let leased = f.lease_one(worker).await;
     let handed = [(leased.job_id, leased.lease_id)];
-    assert_eq!(f.store.lease_hand_back_many(worker, &handed).await.unwrap(), 1);
-    assert_eq!(f.store.lease_hand_back_many(worker, &handed).await.unwrap(), 0);
+    assert_eq!(f.store.lease_hand_back_many(worker, &handed).await.unwrap().moved, 1);
+    assert_eq!(f.store.lease_hand_back_many(worker, &handed).await.unwrap().moved, 0);
     assert_eq!(f.state(id).await, JobState::Queued);
     let again = f.lease_one(worker).await;
     assert_eq!((again.tries, again.crashes, again.refusals, again.lease_no), (0, 0, 0, 2));
@@ -119,7 +119,7 @@ async fn the_slot_of_a_cancelled_lease_that_nobody_holds_is_given_back() {
     f.store.job_cancel(&f.tenant, id).await.unwrap();
     let listed = f.store.leases_older_than(worker, Duration::ZERO).await.unwrap();
     assert_eq!(listed, [(id, leased.lease_id)]);
-    assert_eq!(f.store.lease_hand_back_many(worker, &listed).await.unwrap(), 0, "the job has ended");
+    assert_eq!(f.store.lease_hand_back_many(worker, &listed).await.unwrap().moved, 0, "the job has ended");
     assert_eq!((f.count("cancelled_leases").await, f.count("ready").await), (0, 0));
     let attempts = f.store.attempts(&f.tenant, id).await.unwrap().unwrap();
     assert_eq!(attempts[0].outcome, Some(sluice_domain::Outcome::NotSent));
@@ -235,4 +235,54 @@ async fn a_fresh_job_does_not_wait_for_a_clock_that_was_set_back() {
     );
     let leased: Vec<_> = f.lease(worker, 1).await.into_iter().map(|leased| leased.job_id).collect();
     assert_eq!(leased, [id]);
+}
+
+#[tokio::test]
+async fn nobody_waits_for_leases_that_somebody_holds() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    f.store.submit_many(&job().times(10)).await.unwrap();
+    let leased = f.lease(worker, 10).await;
+    let handed: Vec<_> = leased.iter().map(|leased| (leased.job_id, leased.lease_id)).collect();
+    let mut cancelling = f.database.pool().begin().await.unwrap();
+    sqlx::query("SELECT sluice.cancel($1)")
+        .bind(leased[3].job_id.as_uuid())
+        .execute(&mut *cancelling)
+        .await
+        .unwrap();
+    let back = f.store.lease_hand_back_many(worker, &handed).await.unwrap();
+    assert_eq!((back.moved, back.locked), (9, vec![leased[3].lease_id]));
+    cancelling.rollback().await.unwrap();
+    let back = f.store.lease_hand_back_many(worker, &handed).await.unwrap();
+    assert_eq!((back.moved, back.locked), (1, vec![]));
+    assert_eq!((f.count("running").await, f.count("ready").await), (0, 10));
+}
+
+#[tokio::test]
+async fn a_lease_answers_with_small_bodies_and_the_others_are_read_after_it() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    let body = |bytes: usize| serde_json::json!({"a": "x".repeat(bytes)});
+    let sizes = [10, 3_000, 40, 500_000, 7_000, 80];
+    let mut ids = Vec::new();
+    for bytes in sizes {
+        ids.push((f.submit(&job().body(&body(bytes)).build()).await, body(bytes)));
+    }
+    let answered: Vec<Option<i32>> = sqlx::query_scalar(
+        "SELECT octet_length(body) FROM sluice.lease($1, ARRAY[$2], ARRAY[3::smallint], ARRAY[6], ARRAY[NULL::timestamptz],
+             ARRAY[NULL::timestamptz], ARRAY(SELECT gen_random_uuid() FROM generate_series(1, 6)), 12000)",
+    )
+    .bind(worker.as_uuid())
+    .bind(f.store.board(None, None).await.unwrap()[0].lane_id.0)
+    .fetch_all(f.database.pool())
+    .await
+    .unwrap();
+    assert_eq!(answered.iter().flatten().count(), 3, "2,000 bytes are the share of each: {answered:?}");
+    f.store.incarnation_end(worker).await.unwrap();
+    let worker = f.incarnation().await;
+    let leased = f.lease(worker, 6).await;
+    for (id, body) in ids {
+        let leased = leased.iter().find(|leased| leased.job_id == id).expect("all are leased");
+        assert_eq!(leased.body, body.to_string().as_bytes());
+    }
 }

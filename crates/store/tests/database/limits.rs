@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 use sluice_domain::{
-    Decision, DeclaredLimit, ErrorClass, IncarnationId, LeasedJob, LimitId, LimitKind, LimitSubject,
-    ModelName, NewJob, Outcome, QueueName, Settlement, TenantName, Usage,
+    Decision, DeclaredLimit, ErrorClass, IncarnationId, JobState, LeasedJob, LimitId, LimitKind,
+    LimitSubject, ModelName, NewJob, Outcome, QueueName, Settlement, TenantName, Usage,
 };
 use sluice_store::{LimitedGrant, LimitedLease};
 use sluice_testkit::job;
@@ -45,14 +45,19 @@ pub async fn lease_limited(
     limits: &[DeclaredLimit],
     most: u32,
 ) -> LimitedLease {
-    let mut ids: Vec<LimitId> = limits.iter().map(DeclaredLimit::id).collect();
-    ids.sort_unstable();
-    let limits: Arc<[LimitId]> = ids.into();
+    let limits = ids(limits);
     let board = f.store.board(None, None).await.unwrap();
     let open = board.iter().filter(|entry| entry.age.is_some());
     let grants: Vec<_> =
         open.map(|entry| LimitedGrant { grant: grant(entry, most), limits: Arc::clone(&limits) }).collect();
     f.store.lease_limited_many(worker, &grants, most).await.unwrap()
+}
+
+/// As grants name them.
+fn ids(limits: &[DeclaredLimit]) -> Arc<[LimitId]> {
+    let mut ids: Vec<LimitId> = limits.iter().map(DeclaredLimit::id).collect();
+    ids.sort_unstable();
+    ids.into()
 }
 
 /// What the books say of a limit now.
@@ -265,4 +270,41 @@ async fn the_limit_of_a_queue_is_each_tenants_own_and_follows_the_configuration(
     let listed = f.store.limits().await.unwrap();
     let caps: Vec<_> = listed.iter().map(|known| (known.limit.subject.tenant(), known.limit.cap)).collect();
     assert_eq!(caps, [("default", 7), ("other", 7)]);
+}
+
+#[tokio::test]
+async fn what_was_called_and_cancelled_and_is_lost_gives_back_its_slot_alone() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    let limits = [slots(1), requests(10), tokens(1_000)];
+    f.store.limits_declare(&limits).await.unwrap();
+    let id = f.submit(&asking_for(100)).await;
+    let leased = lease_limited(&f, worker, &limits, 1).await.jobs.remove(0);
+    let tokens_taken = used(&f, &limits[2]).await;
+    f.store.job_cancel(&f.tenant, id).await.unwrap();
+    assert_eq!(f.store.leases_lose(&[(id, leased.lease_id)]).await.unwrap(), 1);
+    let left = [used(&f, &limits[0]).await, used(&f, &limits[1]).await, used(&f, &limits[2]).await];
+    assert_eq!(left, [0, 1, tokens_taken], "the call may have been sent");
+    assert_eq!(f.state(id).await, JobState::Cancelled);
+    let attempts = f.store.attempts(&f.tenant, id).await.unwrap().unwrap();
+    assert_eq!(attempts[0].outcome, Some(Outcome::Lost));
+}
+
+#[tokio::test]
+async fn a_limit_that_somebody_holds_is_not_waited_for_for_long() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    let limits = [slots(3)];
+    f.store.limits_declare(&limits).await.unwrap();
+    f.store.submit_many(&job().times(3)).await.unwrap();
+    let mut holding = f.database.pool().begin().await.unwrap();
+    sqlx::query("SELECT FROM sluice.limits FOR UPDATE").execute(&mut *holding).await.unwrap();
+    let grants = [LimitedGrant {
+        grant: grant(&f.store.board(None, None).await.unwrap()[0], 3),
+        limits: ids(&limits),
+    }];
+    let refused = f.store.lease_limited_many(worker, &grants, 3).await.expect_err("somebody holds the limit");
+    assert_eq!(refused.sql_state().as_deref(), Some("55P03"), "{refused}");
+    holding.rollback().await.unwrap();
+    assert_eq!(lease_limited(&f, worker, &limits, 3).await.jobs.len(), 3);
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use sluice_domain::{IncarnationId, JobState, Outcome};
-use sluice_store::{BeatReply, ReapRequest, Reaped, WorkerLoad};
+use sluice_store::{BeatReply, ReapRequest, Reaped, Store, StoreOptions, WorkerLoad};
 use sluice_testkit::job;
 use sqlx::{AssertSqlSafe, Postgres, Transaction};
 
@@ -259,4 +259,16 @@ async fn beats_that_came_while_a_scan_waited_for_its_table_lie_not_ahead() {
     sqlx::query(beat).bind(worker.as_uuid()).execute(&mut *holder).await.unwrap();
     holder.commit().await.unwrap();
     assert_eq!(scan.await.unwrap().marked, 0);
+}
+
+#[tokio::test]
+async fn a_server_that_only_reads_answers_no_scan() {
+    let f = Fixture::new().await;
+    f.incarnation().await;
+    reap(&f).await;
+    run(&f, format!("ALTER DATABASE {} SET default_transaction_read_only = on", f.database.name())).await;
+    let store = Store::connect(&StoreOptions::new(f.database.url())).await.unwrap();
+    // No beat can be written there. A scan that succeeds would be taken for a sign of health.
+    let refused = store.reap(ReapRequest { ttl: TTL, expected: None }).await.expect_err("it writes nothing");
+    assert_eq!(refused.sql_state().as_deref(), Some("25006"), "{refused}");
 }

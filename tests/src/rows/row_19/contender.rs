@@ -115,7 +115,7 @@ impl Contender {
             Self::HandBack => {
                 let (incarnation, leased) = race.lease.as_ref().expect("a race with a word has a lease");
                 let lease = (race.job, leased.lease_id);
-                Told::HandedBack(store.lease_hand_back_many(*incarnation, &[lease]).await?)
+                Told::HandedBack(store.lease_hand_back_many(*incarnation, &[lease]).await?.moved)
             }
             Self::Expire => {
                 let (incarnation, _) = race.lease.as_ref().expect("a race with an expiry has a lease");
