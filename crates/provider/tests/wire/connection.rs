@@ -258,7 +258,7 @@ async fn what_may_not_begin_once_it_is_authorised_is_not_sent() {
 async fn what_may_not_begin_any_more_waits_for_no_connection() {
     let (address, _listening) = black_hole().await;
     let mut patient = upstream(&format!("http://{address}"));
-    patient.timeouts.connect = Duration::from_secs(60);
+    patient.timeouts.connect = Duration::from_mins(1);
     let client = Client::new(patient).unwrap();
     let begun = Instant::now();
     let may_begin = MayBegin::if_so(move |_| begun.elapsed() < Duration::from_millis(600));

@@ -84,9 +84,9 @@ async fn a_late_success_is_shown_before_the_bad_answer_of_the_last_lease() {
     let (dead, living) = (f.incarnation().await, f.incarnation().await);
     let lost = f.lease_one(dead).await;
     f.store.incarnation_end(dead).await.unwrap();
-    let last = f.lease_one(living).await;
+    let second = f.lease_one(living).await;
     f.store.job_cancel(&f.tenant, id).await.unwrap();
-    for settlement in [success(dead, &lost, b"{\"good\": true}"), malformed(living, &last)] {
+    for settlement in [success(dead, &lost, b"{\"good\": true}"), malformed(living, &second)] {
         assert_eq!(f.store.settle_many(&[settlement]).await.unwrap(), [SettleVerdict::LateKept]);
     }
     let shown = f.store.job(&f.tenant, id, Bodies::Included).await.unwrap().unwrap().result.unwrap();
