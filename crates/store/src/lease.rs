@@ -127,7 +127,8 @@ impl Store {
                 UNION ALL
                 SELECT c.job_id, c.lease_id, c.cancelled_at FROM sluice.cancelled_leases c WHERE c.incarnation_id = $1
             ) l
-            WHERE l.since < clock_timestamp() - make_interval(secs => $2)
+            -- Where all are meant, so are those that were leased before the clock was set back.
+            WHERE $2::float8 = 0 OR l.since < clock_timestamp() - make_interval(secs => $2)
             ORDER BY l.job_id LIMIT 100000"#,
             incarnation.as_uuid(),
             age.as_secs_f64(),
