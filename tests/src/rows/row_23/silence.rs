@@ -15,7 +15,7 @@ use crate::lab::{Lab, until};
 /// All that the product rings.
 const BELLS: [&str; 3] = ["sluice_ready", "sluice_ended", "sluice_cancelled"];
 /// What the lab rings itself, to hear that it hears.
-const OWN_BELL: &str = "own";
+const OWN_BELL: &str = "lab_hears";
 /// Longer than a bell that was rung takes on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -61,13 +61,25 @@ impl Silence {
         self.listeners().await
     }
 
-    /// The sessions of workers that listen.
-    pub async fn listeners(&self) -> Result<BTreeSet<i32>> {
+    /// The sessions of workers that listen, and have not been asked yet whether they are still there.
+    async fn listeners(&self) -> Result<BTreeSet<i32>> {
         let sessions: Vec<i32> = sqlx::query_scalar(
             "SELECT pid FROM pg_stat_activity
              WHERE datname = current_database() AND query ILIKE 'LISTEN %sluice_ready%'
-               AND query NOT ILIKE '%own%'",
+               AND query NOT ILIKE '%lab_hears%'",
         )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(sessions.into_iter().collect())
+    }
+
+    /// Which of these sessions still listen.
+    pub async fn left_of(&self, listeners: &BTreeSet<i32>) -> Result<BTreeSet<i32>> {
+        let sessions: Vec<i32> = sqlx::query_scalar(
+            "SELECT pid FROM pg_stat_activity
+             WHERE pid = ANY($1) AND (query ILIKE 'LISTEN %sluice_ready%' OR query LIKE '-- doorbell_connection_check%')",
+        )
+        .bind(listeners.iter().copied().collect::<Vec<_>>())
         .fetch_all(&self.pool)
         .await?;
         Ok(sessions.into_iter().collect())
