@@ -89,7 +89,7 @@ impl Error {
             return Self::TimedOut;
         }
         if status.source().is_some() {
-            return Self::Unreachable(Box::new(status));
+            return Self::Unreachable(Box::new(BrokenConnection::of(&status)));
         }
         Refusal::of(&status).into()
     }
@@ -140,6 +140,25 @@ impl From<Refusal> for Error {
     }
 }
 
+/// Why a connection broke, in words: a status shows itself with its fields and all its sources at once.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct BrokenConnection(String);
+
+impl BrokenConnection {
+    fn of(status: &Status) -> Self {
+        let mut text = String::new();
+        for cause in sources(status).map(ToString::to_string) {
+            // Some repeat their source in their own text.
+            if !text.contains(&cause) {
+                let separator = if text.is_empty() { "" } else { ": " };
+                text = format!("{text}{separator}{cause}");
+            }
+        }
+        Self(text)
+    }
+}
+
 /// Whether the call's time ran out, on either side.
 pub(crate) fn is_out_of_time(status: &Status) -> bool {
     status.code() == Code::DeadlineExceeded || sources(status).any(<dyn StdError>::is::<TimeoutExpired>)
@@ -183,7 +202,9 @@ mod tests {
         let ours = Status::from_error(Box::new(TimeoutExpired(())));
         assert!(matches!(Error::of(ours), Error::TimedOut));
         assert!(matches!(Error::of(Status::deadline_exceeded("late")), Error::TimedOut));
-        let broken = Status::from_error(Box::new(std::io::Error::other("broken")));
-        assert!(matches!(Error::of(broken), Error::Unreachable(_)));
+        let broken = Status::from_error(Box::new(std::io::Error::other("broken pipe")));
+        let error = Error::of(broken);
+        assert!(matches!(error, Error::Unreachable(_)));
+        assert_eq!(error.source().map(ToString::to_string).as_deref(), Some("broken pipe"));
     }
 }
