@@ -126,8 +126,7 @@ async fn a_submit_whose_answer_was_lost_is_made_again_and_stored_once() {
     world.to_server.black_hole(Direction::ToClient);
     let submitting = tokio::spawn(async move { client.submit(chat()).await });
     wait_until("the job to be stored", PATIENCE, async || world.stored().await == 1).await;
-    world.to_server.reset();
-    world.to_server.heal().await;
+    world.break_connections().await;
     assert!(submitting.await.unwrap().unwrap().is_new, "it was our own first try");
     assert_eq!(world.stored().await, 1);
 }
@@ -159,8 +158,7 @@ async fn what_may_do_harm_a_second_time_is_not_made_again() {
         (job, replayed) == (2, 1)
     };
     wait_until("both to have happened", PATIENCE, is_replayed).await;
-    world.to_server.reset();
-    world.to_server.heal().await;
+    world.break_connections().await;
     assert!(matches!(submitting.await.unwrap(), Err(Error::Unreachable(_))));
     assert!(matches!(replaying.await.unwrap(), Err(Error::Unreachable(_))));
     assert_eq!(client.get(&ended.id).await.unwrap().generation, 2);

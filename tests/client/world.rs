@@ -6,7 +6,7 @@ use sluice_client::{Client, ClientBuilder, SubmitRequest};
 use sluice_scheduler::{GrpcServer, ServerHandle, ServerOptions};
 use sluice_store::{Store, StoreOptions};
 use sluice_telemetry::MetricsRegistry;
-use sluice_testkit::TestDatabase;
+use sluice_testkit::{TestDatabase, wait_until};
 use sluice_tests::lab::proxy::{FaultProxy, Target};
 
 pub const BODY: &str = r#"{"model":"deepseek-flash","messages":[{"role":"user","content":"hello"}]}"#;
@@ -55,6 +55,14 @@ impl World {
         let server = start_server(&self.database, &self.to_database).await;
         self.to_server.lead_to(Target::Tcp(server.addr()));
         self.server = Some(server);
+    }
+
+    /// Ends all connections to the server; what was held back on them is lost. New ones are taken without faults.
+    pub async fn break_connections(&self) {
+        self.to_server.refuse().await;
+        self.to_server.reset();
+        wait_until("all connections to end", PATIENCE, async || self.to_server.open() == 0).await;
+        self.to_server.heal().await;
     }
 
     /// Jobs that are stored.
