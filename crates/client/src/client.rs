@@ -219,7 +219,7 @@ impl Client {
             let request = self.request(message.clone(), Some(timeout));
             match send(self.service.clone(), request).await {
                 Ok(answer) => return Ok(answer.into_inner()),
-                Err(status) => tries.again(status, repeat).await?,
+                Err(status) => tries.again(&status, repeat).await?,
             }
         }
     }

@@ -84,14 +84,14 @@ impl Error {
     }
 
     /// What a call ended with. Statuses with a source were made on our side of the connection.
-    pub(crate) fn of(status: Status) -> Self {
-        if is_out_of_time(&status) {
+    pub(crate) fn of(status: &Status) -> Self {
+        if is_out_of_time(status) {
             return Self::TimedOut;
         }
         if status.source().is_some() {
-            return Self::Unreachable(Box::new(BrokenConnection::of(&status)));
+            return Self::Unreachable(Box::new(BrokenConnection::of(status)));
         }
-        Refusal::of(&status).into()
+        Refusal::of(status).into()
     }
 }
 
@@ -183,7 +183,7 @@ mod tests {
         details.add_bad_request_violation("/idempotency_key", "in use");
         details.set_retry_info(Some(Duration::from_secs(1)));
         let status = Status::with_error_details(Code::Aborted, "/idempotency_key: in use", details);
-        let error = Error::of(status);
+        let error = Error::of(&status);
         assert_eq!(error.code(), Some("idempotency_key_in_use"));
         assert_eq!(error.field(), Some("/idempotency_key"));
         assert_eq!(error.retry_after(), Some(Duration::from_secs(1)));
@@ -193,17 +193,17 @@ mod tests {
     #[test]
     fn a_code_of_somebody_else_is_not_taken_for_ours() {
         let details = ErrorDetails::with_error_info("job_not_found", "proxy.example.com", HashMap::new());
-        let error = Error::of(Status::with_error_details(Code::NotFound, "no", details));
+        let error = Error::of(&Status::with_error_details(Code::NotFound, "no", details));
         assert_eq!((error.code(), error.is_not_found()), (None, true));
     }
 
     #[test]
     fn time_that_ran_out_is_told_from_a_broken_connection() {
         let ours = Status::from_error(Box::new(TimeoutExpired(())));
-        assert!(matches!(Error::of(ours), Error::TimedOut));
-        assert!(matches!(Error::of(Status::deadline_exceeded("late")), Error::TimedOut));
+        assert!(matches!(Error::of(&ours), Error::TimedOut));
+        assert!(matches!(Error::of(&Status::deadline_exceeded("late")), Error::TimedOut));
         let broken = Status::from_error(Box::new(std::io::Error::other("broken pipe")));
-        let error = Error::of(broken);
+        let error = Error::of(&broken);
         assert!(matches!(error, Error::Unreachable(_)));
         assert_eq!(error.source().map(ToString::to_string).as_deref(), Some("broken pipe"));
     }

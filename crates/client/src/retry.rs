@@ -71,10 +71,10 @@ impl Tries {
     }
 
     /// Waits for the next try, or says why there is none.
-    pub(crate) async fn again(&mut self, status: Status, repeat: Repeat) -> Result<(), Error> {
+    pub(crate) async fn again(&mut self, status: &Status, repeat: Repeat) -> Result<(), Error> {
         let floor = status.get_details_retry_info().and_then(|info| info.retry_delay);
         let wait = pause(self.made, rand::rng().random_range(0.0..1.0), floor);
-        if !is_worth_repeating(&status, repeat) || Instant::now() + wait > self.until {
+        if !is_worth_repeating(status, repeat) || Instant::now() + wait > self.until {
             return Err(Error::of(status));
         }
         self.made += 1;
@@ -142,13 +142,13 @@ mod tests {
     async fn patience_ends_and_begins_anew_when_something_went_on() {
         let mut tries = Tries::new(Duration::from_millis(400));
         let mut count = 0;
-        while tries.again(Status::unavailable(""), Repeat::Safe).await.is_ok() {
+        while tries.again(&Status::unavailable(""), Repeat::Safe).await.is_ok() {
             count += 1;
         }
         assert!((1..5).contains(&count), "{count}");
         tries.went_on();
-        tries.again(Status::unavailable(""), Repeat::Safe).await.unwrap();
-        Tries::new(Duration::MAX).again(Status::unavailable(""), Repeat::Safe).await.unwrap();
-        assert!(Tries::new(Duration::ZERO).again(Status::unavailable(""), Repeat::Safe).await.is_err());
+        tries.again(&Status::unavailable(""), Repeat::Safe).await.unwrap();
+        Tries::new(Duration::MAX).again(&Status::unavailable(""), Repeat::Safe).await.unwrap();
+        assert!(Tries::new(Duration::ZERO).again(&Status::unavailable(""), Repeat::Safe).await.is_err());
     }
 }

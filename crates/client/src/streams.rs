@@ -95,7 +95,7 @@ impl Watching {
                 Ok(None) => return Ok(None),
                 Err(status) => {
                     self.states = None;
-                    self.tries.again(status, Repeat::Safe).await?;
+                    self.tries.again(&status, Repeat::Safe).await?;
                 }
             }
         }

@@ -153,7 +153,7 @@ impl Chunk {
                 Err(status) => Some(status),
             };
             if let Some(status) = status
-                && let Err(error) = tries.again(status, self.repeat(&open)).await
+                && let Err(error) = tries.again(&status, self.repeat(&open)).await
             {
                 break Some(error);
             }
