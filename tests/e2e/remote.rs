@@ -143,9 +143,9 @@ async fn a_file_is_submitted_once_although_the_connection_breaks() {
     let proxy = FaultProxy::start(1, Target::Tcp(server)).unwrap();
     let far =
         Person { site: &site, variables: vec![("SLUICE_REMOTE", format!("http://{}", proxy.address()))] };
-    let lines: String =
+    let lines: Vec<String> =
         (0..LINES).map(|number| format!("{{\"prompt\":\"{number}\",\"id\":\"line-{number}\"}}\n")).collect();
-    std::fs::write(site.folder.path().join("in.jsonl"), lines).unwrap();
+    std::fs::write(site.folder.path().join("in.jsonl"), lines.concat()).unwrap();
     let stored = async || -> i64 {
         sqlx::query_scalar("SELECT count(*) FROM sluice.jobs").fetch_one(site.database.pool()).await.unwrap()
     };
