@@ -77,7 +77,7 @@ impl Home {
     pub fn watch(&self, id: JobId) -> Watch {
         match self {
             Self::Database(store) => Watch::Database(Box::new(database::Watch::new(store.clone(), id))),
-            Self::Server(server) => Watch::Server(server.watch(id)),
+            Self::Server(server) => Watch::Server(Box::new(server.watch(id))),
         }
     }
 
@@ -145,7 +145,7 @@ pub enum Watch {
     /// Looked for in the database.
     Database(Box<database::Watch>),
     /// Told by a server.
-    Server(server::Watch),
+    Server(Box<server::Watch>),
 }
 
 impl Watch {
