@@ -55,6 +55,15 @@ impl CliError {
         Self::Unreachable(message.into())
     }
 
+    /// The same, said of one of many things.
+    #[must_use]
+    pub fn about(self, what: &str) -> Self {
+        match self {
+            Self::Usage(text) => Self::Usage(format!("{what}: {text}")),
+            Self::Unreachable(text) => Self::Unreachable(format!("{what}: {text}")),
+        }
+    }
+
     /// The exit code that it means.
     pub const fn exit(&self) -> Exit {
         match self {

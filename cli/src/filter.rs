@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use sluice_domain::{ErrorClass, InvalidName, JobFilter, JobState, ModelName, QueueName, Tags};
-use sluice_store::Store;
 
 use crate::{
     exit::CliError,
+    home::Home,
     times::{self, Moment},
 };
 
@@ -49,12 +49,12 @@ impl FilterArgs {
             && self.until.is_none()
     }
 
-    /// The filter; spans back from now are counted by the database clock.
-    pub async fn resolve(&self, store: &Store) -> Result<JobFilter, CliError> {
+    /// The filter; spans back from now are counted by the database clock, or that of this machine over `--remote`.
+    pub async fn resolve(&self, home: &Home) -> Result<JobFilter, CliError> {
         let pairs: BTreeMap<_, _> = self.tags.iter().cloned().collect();
         let tags = Tags::new(pairs).map_err(|error| CliError::usage(format!("--tag: {error}")))?;
         let (created_after, created_before) = if self.since.is_some() || self.until.is_some() {
-            let now = store.database_now().await?;
+            let now = home.now().await?;
             (self.since.map(|moment| moment.before(now)), self.until.map(|moment| moment.before(now)))
         } else {
             (None, None)

@@ -1,8 +1,7 @@
 //! Jobs as commands show them: JSON as over REST, a table of many, the details of one.
 
-use sluice_domain::{JobId, JobView, TenantName};
-use sluice_scheduler::{BodyForm, Gates, SchedulerError, job_json};
-use sluice_store::Store;
+use sluice_domain::JobId;
+use sluice_scheduler::{BodyForm, SchedulerError, ShownJob};
 
 use crate::{
     exit::{CliError, causes},
@@ -24,25 +23,20 @@ impl From<SchedulerError> for CliError {
     }
 }
 
-/// What stands before queued jobs now.
-pub async fn gates(store: &Store) -> Result<Gates, CliError> {
-    Ok(Gates::read(store, &TenantName::default_tenant()).await?)
-}
-
 /// A job's JSON without the body of its result.
-pub fn json(job: &JobView, gates: &Gates) -> Vec<u8> {
-    job_json(job, gates, BodyForm::LeftOut)
+pub fn json(job: &ShownJob) -> Vec<u8> {
+    job.json(BodyForm::LeftOut)
 }
 
 /// A job's JSON with the body of its result, on one line.
-pub fn json_with_body(job: &JobView, gates: &Gates) -> Vec<u8> {
-    job_json(job, gates, BodyForm::OneLine)
+pub fn json_with_body(job: &ShownJob) -> Vec<u8> {
+    job.json(BodyForm::OneLine)
 }
 
 /// Many jobs, a row each.
-pub fn table(jobs: &[JobView]) -> Table {
+pub fn table(jobs: &[ShownJob]) -> Table {
     let mut table = Table::new(&["ID", "STATE", "QUEUE", "MODEL", "PRIORITY", "TRIES", "CREATED", "ERROR"]);
-    for job in jobs {
+    for ShownJob { job, .. } in jobs {
         table.row(vec![
             job.id.to_string(),
             job.state.to_string(),
@@ -58,20 +52,20 @@ pub fn table(jobs: &[JobView]) -> Table {
 }
 
 /// One job with all that a person may want to know, its answer last.
-pub fn details(job: &JobView, gates: &Gates) -> String {
+pub fn details(shown: &ShownJob) -> String {
+    let ShownJob { job, max_attempts, deferred_by } = shown;
     let mut lines = Vec::new();
     let mut add = |name: &str, value: String| lines.push(format!("{name:<12}{}", one_line(&value)));
     add("id", job.id.to_string());
     let reason = job.hold_reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
     add("state", format!("{}{reason}", job.state));
-    if let Some(deferred) = gates.deferring(job) {
+    if let Some(deferred) = deferred_by {
         let until = deferred.until.map(|until| format!(" until {}", times::shown(until))).unwrap_or_default();
         add("waits for", format!("{}{until}", deferred.gate));
     }
     add("queue", format!("{}, priority {}", job.queue, job.priority.get()));
     add("call", format!("{} of {}", job.path, job.model));
-    let most = job.max_attempts.unwrap_or_else(|| gates.default_max_attempts(&job.queue));
-    add("tries", format!("{} of {most}, generation {}", job.tries, job.generation));
+    add("tries", format!("{} of {max_attempts}, generation {}", job.tries, job.generation));
     add("created", times::shown(job.created_at));
     for (name, time) in
         [("started", job.started_at), ("finished", job.finished_at), ("deadline", job.deadline)]

@@ -11,6 +11,7 @@ mod database;
 mod exit;
 mod file_limit;
 mod filter;
+mod home;
 mod input;
 mod jobs;
 mod output_line;
@@ -26,7 +27,7 @@ mod times;
 
 use std::{process::ExitCode, time::Duration};
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 
 use crate::{args::Args, commands::Context, exit::CliError};
 
@@ -40,8 +41,10 @@ fn main() -> ExitCode {
         return attempt::run();
     }
     // Wrong usage ends here with clap's own text and code 2, `--help` and `--version` with 0.
-    let args = Args::parse();
-    match run(args) {
+    let matches = Args::command().get_matches();
+    let mut args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let result = args.global.settle(&matches).and_then(|()| run(args));
+    match result {
         Ok(exit) => exit.into(),
         Err(error) => {
             eprintln!("error: {error}");

@@ -58,6 +58,16 @@ pub fn waiting(what: &str) -> ProgressBar {
     spinner(&format!("{{spinner}} {what} {{elapsed}}"))
 }
 
+/// Shows on a terminal how many of `total` are done.
+pub fn bar(total: u64, what: &str) -> ProgressBar {
+    let bar = ProgressBar::new(total);
+    let template = format!("{{wide_bar}} {{human_pos}} of {{human_len}} {what}, {{per_sec}}, {{eta}} left");
+    if let Ok(style) = ProgressStyle::with_template(&template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
 fn spinner(template: &str) -> ProgressBar {
     let bar = ProgressBar::new_spinner();
     if let Ok(style) = ProgressStyle::with_template(template) {

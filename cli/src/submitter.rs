@@ -2,21 +2,35 @@
 
 use indicatif::ProgressBar;
 use serde_json::json;
-use sluice_domain::{Conflict, JobId, NewJob, SubmitOutcome, TenantName};
-use sluice_store::{Bodies, MAX_SUBMIT_BATCH, Store};
+use sluice_domain::{Conflict, JobId, NewJob};
+use sluice_store::Bodies;
 
 use crate::{
     args::OutputFormat,
     exit::{CliError, Exit},
+    home::{Fate, Home},
     jobs, pages, stdout,
 };
 
 /// A batch's bodies together, at most.
 const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
 
+/// Stores a single job and shows it.
+pub async fn one(home: &Home, job: NewJob, output: OutputFormat) -> Result<Exit, CliError> {
+    let fate = home.submit(&[job]).await?.pop();
+    let fate =
+        fate.ok_or_else(|| CliError::unreachable("failed to hear what became of the job; submit again"))?;
+    let (id, _) = accepted(fate, "--idempotency-key")?;
+    match output {
+        OutputFormat::Table => stdout::line(&id.to_string())?,
+        OutputFormat::Json => stdout::bytes(&jobs::json_with_body(&home.job(id, Bodies::Included).await?))?,
+    }
+    Ok(Exit::Done)
+}
+
 /// Takes jobs, stores them batch by batch.
 pub struct Submitter<'a> {
-    store: &'a Store,
+    home: &'a Home,
     output: OutputFormat,
     batch: Vec<NewJob>,
     custom_ids: Vec<String>,
@@ -26,34 +40,17 @@ pub struct Submitter<'a> {
 }
 
 impl<'a> Submitter<'a> {
-    /// A submitter without jobs.
-    pub fn new(store: &'a Store, output: OutputFormat) -> Self {
-        let progress = pages::counter("jobs submitted");
+    /// A submitter without jobs, which expects `total` of them.
+    pub fn new(home: &'a Home, output: OutputFormat, total: u64) -> Self {
+        let progress = pages::bar(total, "jobs submitted");
         let (batch, custom_ids) = (Vec::new(), Vec::new());
-        Self { store, output, batch, custom_ids, batch_bytes: 0, progress, exit: Exit::Done }
-    }
-
-    /// Stores a single job and shows it.
-    pub async fn one(self, job: NewJob) -> Result<Exit, CliError> {
-        let outcome = self.store.submit(&job).await?;
-        self.progress.finish_and_clear();
-        let id = accepted(outcome, "--idempotency-key").map_err(|(_, error)| error)?;
-        self.store.wake_sleepers().await?;
-        match self.output {
-            OutputFormat::Table => stdout::line(&id.to_string())?,
-            OutputFormat::Json => {
-                let job = self.store.job(&TenantName::default_tenant(), id, Bodies::Included).await?;
-                let job = job.ok_or_else(|| jobs::no_such_job(id))?;
-                stdout::bytes(&jobs::json_with_body(&job, &jobs::gates(self.store).await?))?;
-            }
-        }
-        Ok(Exit::Done)
+        Self { home, output, batch, custom_ids, batch_bytes: 0, progress, exit: Exit::Done }
     }
 
     /// Takes one more job; `custom_id` is what its line is called.
     pub async fn add(&mut self, job: NewJob, custom_id: String) -> Result<(), CliError> {
         let is_full =
-            self.batch_bytes + job.body.len() > MAX_BATCH_BYTES || self.batch.len() == MAX_SUBMIT_BATCH;
+            self.batch_bytes + job.body.len() > MAX_BATCH_BYTES || self.batch.len() == self.home.batch_size();
         if is_full && !self.batch.is_empty() {
             self.flush().await?;
         }
@@ -71,22 +68,24 @@ impl<'a> Submitter<'a> {
     }
 
     async fn flush(&mut self) -> Result<(), CliError> {
-        let outcomes = self.store.submit_many(&self.batch).await?;
-        self.store.wake_sleepers().await?;
-        self.progress.inc(outcomes.len() as u64);
-        let mut lines = Vec::with_capacity(outcomes.len());
-        for (outcome, custom_id) in outcomes.into_iter().zip(&self.custom_ids) {
-            match accepted(outcome, &format!("the key of {custom_id:?}")) {
-                Ok(id) => lines.push(match self.output {
+        let fates = self.home.submit(&self.batch).await?;
+        self.progress.inc(fates.len() as u64);
+        let mut lines = Vec::with_capacity(fates.len());
+        for (fate, custom_id) in fates.into_iter().zip(&self.custom_ids) {
+            let fate = match fate {
+                Fate::Refused(error) => Fate::Refused(error.about(&format!("the job {custom_id:?}"))),
+                fate => fate,
+            };
+            match accepted(fate, &format!("the key of {custom_id:?}")) {
+                Ok((id, is_new)) => lines.push(match self.output {
                     OutputFormat::Table => id.to_string(),
-                    OutputFormat::Json => json!({
-                        "object": "job", "id": id, "custom_id": custom_id,
-                        "created": matches!(outcome, SubmitOutcome::Created(_)),
-                    })
-                    .to_string(),
+                    OutputFormat::Json => {
+                        json!({ "object": "job", "id": id, "custom_id": custom_id, "created": is_new })
+                            .to_string()
+                    }
                 }),
-                Err((exit, error)) => {
-                    self.exit = exit;
+                Err(error) => {
+                    self.exit = error.exit();
                     self.progress.suspend(|| eprintln!("error: {error}"));
                 }
             }
@@ -101,18 +100,17 @@ impl<'a> Submitter<'a> {
     }
 }
 
-/// The id of a job that was taken, or why it was not.
-fn accepted(outcome: SubmitOutcome, key: &str) -> Result<JobId, (Exit, CliError)> {
-    match outcome {
-        SubmitOutcome::Created(id) | SubmitOutcome::Existing(id) => Ok(id),
-        SubmitOutcome::Conflict(Conflict::OtherContent(id)) => {
-            let text =
-                format!("{key} was used with another path, model or body by job {id}; use another key");
-            Err((Exit::WrongUsage, CliError::usage(text)))
-        }
-        SubmitOutcome::Conflict(Conflict::KeyInUse) => {
-            let text = format!("{key} is being submitted by somebody else at this moment; submit again");
-            Err((Exit::Unreachable, CliError::unreachable(text)))
-        }
+/// The id of a job that was taken and whether it is new, or why it was not.
+fn accepted(fate: Fate, key: &str) -> Result<(JobId, bool), CliError> {
+    match fate {
+        Fate::Created(id) => Ok((id, true)),
+        Fate::Existing(id) => Ok((id, false)),
+        Fate::Conflict(Conflict::OtherContent(id)) => Err(CliError::usage(format!(
+            "{key} was used with another path, model or body by job {id}; use another key"
+        ))),
+        Fate::Conflict(Conflict::KeyInUse) => Err(CliError::unreachable(format!(
+            "{key} is being submitted by somebody else at this moment; submit again"
+        ))),
+        Fate::Refused(error) => Err(error),
     }
 }

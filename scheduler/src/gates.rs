@@ -1,7 +1,7 @@
 //! Which gates stand before queued jobs, as far as the database knows: schedules, pauses of queues, upstreams and
 //! accounts, and breakers. Computed when a job is read: a gate that closes rewrites no job.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{borrow::Cow, collections::BTreeMap, time::Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
@@ -20,7 +20,7 @@ pub struct DeferredBy {
     /// `schedule`, `queue_paused`, `upstream_failing`, `upstream_paused`, `account_paused`, `model_paused`, `no_route`,
     /// `cooldown` or `limit`.
     #[schema(example = "schedule")]
-    pub gate: &'static str,
+    pub gate: Cow<'static, str>,
     /// Until when, where that is known.
     #[serde(serialize_with = "crate::job_json::optional_time")]
     pub until: Option<DateTime<Utc>>,
@@ -104,7 +104,7 @@ impl Gates {
         if job.state != JobState::Queued {
             return None;
         }
-        let closed = |gate| Some(DeferredBy { gate, until: None });
+        let closed = |gate: &'static str| Some(DeferredBy { gate: gate.into(), until: None });
         if self.paused_queues.contains_key(&job.queue) {
             return closed("queue_paused");
         }
@@ -113,7 +113,10 @@ impl Gates {
                 None => return closed("no_route"),
                 Some(in_the_way) => match in_the_way.first() {
                     Some((_, InTheWay::Breaker(open))) => {
-                        return Some(DeferredBy { gate: "upstream_failing", until: Some(open.trial_at) });
+                        return Some(DeferredBy {
+                            gate: "upstream_failing".into(),
+                            until: Some(open.trial_at),
+                        });
                     }
                     Some((_, InTheWay::Pause(pause))) if pause.kind == PausedKind::Account => {
                         return closed("account_paused");
@@ -127,13 +130,13 @@ impl Gates {
             }
         }
         if let Some(run_at) = job.run_at.filter(|at| *at > self.now()) {
-            return Some(DeferredBy { gate: "schedule", until: Some(run_at) });
+            return Some(DeferredBy { gate: "schedule".into(), until: Some(run_at) });
         }
         if let Some(cooled) = self.cooldown_of(job) {
-            return Some(DeferredBy { gate: "cooldown", until: Some(cooled.until) });
+            return Some(DeferredBy { gate: "cooldown".into(), until: Some(cooled.until) });
         }
         let full = self.full_limits(job).into_iter().next()?;
-        Some(DeferredBy { gate: "limit", until: full.falls_at })
+        Some(DeferredBy { gate: "limit".into(), until: full.falls_at })
     }
 
     /// Since when a queue is paused.

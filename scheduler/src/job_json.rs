@@ -162,14 +162,50 @@ impl Serialize for Body<'_> {
     }
 }
 
+/// A job with what its queue and the gates add to it: all that is shown.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ShownJob {
+    /// The job.
+    pub job: JobView,
+    /// Tries at most, its own or its queue's.
+    pub max_attempts: u16,
+    /// The gate that it waits for.
+    pub deferred_by: Option<DeferredBy>,
+}
+
+impl ShownJob {
+    /// The job as it is shown where these gates stand.
+    pub fn new(job: JobView, gates: &Gates) -> Self {
+        let (max_attempts, deferred_by) = (max_attempts(&job, gates), gates.deferring(&job));
+        Self { job, max_attempts, deferred_by }
+    }
+
+    /// Its JSON, as of [`job_json`].
+    pub fn json(&self, form: BodyForm) -> Vec<u8> {
+        bytes(&JobObject::of(&self.job, self.max_attempts, self.deferred_by.clone(), form))
+    }
+}
+
 /// The JSON of a job.
 pub fn job_json(job: &JobView, gates: &Gates, form: BodyForm) -> Vec<u8> {
+    bytes(&JobObject::new(job, gates, form))
+}
+
+fn bytes(job: &JobObject<'_>) -> Vec<u8> {
     // Only maps with keys that are no strings, and failing writers, can't be serialised.
-    serde_json::to_vec(&JobObject::new(job, gates, form)).expect("a job is serialisable")
+    serde_json::to_vec(job).expect("a job is serialisable")
+}
+
+fn max_attempts(job: &JobView, gates: &Gates) -> u16 {
+    job.max_attempts.unwrap_or_else(|| gates.default_max_attempts(&job.queue))
 }
 
 impl<'a> JobObject<'a> {
     pub(crate) fn new(job: &'a JobView, gates: &Gates, form: BodyForm) -> Self {
+        Self::of(job, max_attempts(job, gates), gates.deferring(job), form)
+    }
+
+    fn of(job: &'a JobView, max_attempts: u16, deferred_by: Option<DeferredBy>, form: BodyForm) -> Self {
         Self {
             id: job.id.to_string(),
             object: "job",
@@ -180,10 +216,10 @@ impl<'a> JobObject<'a> {
             state: job.state.as_str(),
             priority: job.priority.get(),
             attempts: job.tries,
-            max_attempts: job.max_attempts.unwrap_or_else(|| gates.default_max_attempts(&job.queue)),
+            max_attempts,
             generation: job.generation,
             run_at: job.run_at,
-            deferred_by: gates.deferring(job),
+            deferred_by,
             created_at: job.created_at,
             started_at: job.started_at,
             finished_at: job.finished_at,

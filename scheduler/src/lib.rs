@@ -33,7 +33,7 @@ pub use explain::{Blocker, BlockerKind, Explanation, explain};
 pub use gates::{DeferredBy, Gates};
 pub use grpc::GrpcServer;
 pub use input::{InputFault, InvalidInput, filter_from_pairs, parse_submission, wall_clock};
-pub use job_json::{BodyForm, attempt_json, job_json};
+pub use job_json::{BodyForm, ShownJob, attempt_json, job_json};
 pub use maintenance::{Maintenance, MaintenanceHandle, MaintenanceOptions};
 pub use many::{DryRun, ManyReport, cancel_matching, release_matching, replay_matching};
 pub use server::{Keyless, Server, ServerHandle, ServerLimits, ServerOptions, openapi_json};

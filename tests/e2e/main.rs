@@ -7,6 +7,7 @@ mod depths_sent;
 mod hung_disk;
 mod many_workers;
 mod one_trace;
+mod remote;
 mod shared_run;
 mod site;
 mod slow_attempt;

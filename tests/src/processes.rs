@@ -207,6 +207,7 @@ fn command(folder: &Path, start: &Start<'_>) -> Command {
         .args(start.arguments)
         .env_remove("DEEPSEEK_API_KEY")
         .env_remove("SLUICE_CONFIG")
+        .env_remove("SLUICE_REMOTE")
         .env("SLUICE_DATA_DIR", folder.join("data"))
         .envs(start.variables.iter().map(|(key, value)| (*key, value.as_str())))
         .stdin(Stdio::null());

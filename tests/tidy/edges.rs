@@ -5,6 +5,8 @@ use crate::repository::{assert_none, packages};
 /// What each of our crates may depend on, of ours. A crate that is not here is new: say here what it may know.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("domain", &[]),
+    // Whoever uses it gets nothing of the server.
+    ("client", &["proto"]),
     ("cluster", &[]),
     ("policy", &["domain"]),
     ("telemetry", &["domain"]),
@@ -24,6 +26,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "client",
             "cluster",
             "config",
             "domain",

@@ -2,7 +2,6 @@
 
 use sluice_domain::{JobId, JobState, TenantName};
 use sluice_scheduler::{DryRun, cancel_matching};
-use sluice_store::{CancelOutcome, Doorbell, Store};
 
 use crate::{
     commands::{
@@ -11,7 +10,7 @@ use crate::{
     },
     exit::{CliError, Exit},
     filter::FilterArgs,
-    jobs::no_such_job,
+    home::Home,
     pages,
 };
 
@@ -51,42 +50,19 @@ pub async fn run(args: CancelArgs, context: &Context<'_>) -> Result<Exit, CliErr
         ));
     }
     context
-        .with_store("sluice-cancel", async |store| {
+        .with_home("sluice-cancel", async |home| {
             if args.ids.is_empty() {
-                by_filter(&args, store, context).await
+                by_filter(&args, home, context).await
             } else {
-                by_id(&args, store, context).await
+                act_on_each(&args.ids, home, context, "cancelled", async |id| home.cancel(id).await).await
             }
         })
         .await
 }
 
-async fn by_id(args: &CancelArgs, store: &Store, context: &Context<'_>) -> Result<Exit, CliError> {
-    let tenant = TenantName::default_tenant();
-    let exit = act_on_each(&args.ids, store, context, "cancelled", async |id| {
-        match store.job_cancel(&tenant, id).await? {
-            CancelOutcome::Cancelled | CancelOutcome::AlreadyCancelled => Ok(()),
-            CancelOutcome::AlreadyEnded(state) => {
-                Err(CliError::usage(format!("job {id} has ended already: it {}", ended_as(state))))
-            }
-            CancelOutcome::Unknown => Err(no_such_job(id)),
-            CancelOutcome::Busy => {
-                Err(CliError::unreachable(format!("job {id} kept moving; cancel it again")))
-            }
-        }
-    })
-    .await?;
-    store.ring(Doorbell::Cancelled).await?;
-    store.ring(Doorbell::Ended).await?;
-    Ok(exit)
-}
-
-const fn ended_as(state: JobState) -> &'static str {
-    if matches!(state, JobState::Failed) { "failed" } else { "succeeded" }
-}
-
-async fn by_filter(args: &CancelArgs, store: &Store, context: &Context<'_>) -> Result<Exit, CliError> {
-    let filter = args.filter.resolve(store).await?;
+async fn by_filter(args: &CancelArgs, home: &Home, context: &Context<'_>) -> Result<Exit, CliError> {
+    let store = home.store("cancelling by filter", "POST /v1/cancellations")?;
+    let filter = args.filter.resolve(home).await?;
     let dry_run = if args.dry_run { DryRun::Yes } else { DryRun::No };
     let progress = pages::waiting("The jobs are being cancelled,");
     let report = cancel_matching(store, &TenantName::default_tenant(), &filter, args.limit, dry_run).await;

@@ -1,15 +1,11 @@
 //! `sluice list`: jobs, newest first.
 
-use sluice_domain::TenantName;
-use sluice_store::Bodies;
-
 use crate::{
     args::OutputFormat,
     commands::Context,
     exit::{CliError, Exit},
     filter::FilterArgs,
     jobs,
-    pages::Pages,
     stdout::{self, More},
 };
 
@@ -30,21 +26,15 @@ pub struct ListArgs {
 /// Prints them. A table is printed when all rows are known; JSON is one list object.
 pub async fn run(args: ListArgs, context: &Context<'_>) -> Result<Exit, CliError> {
     context
-        .with_store("sluice-list", async |store| {
-            let tenant = TenantName::default_tenant();
-            let filter = args.filter.resolve(store).await?;
+        .with_home("sluice-list", async |home| {
+            let filter = args.filter.resolve(home).await?;
             // One more than is shown tells whether there are more.
-            let mut pages = Pages::new(store, &tenant, &filter, args.limit.saturating_add(1));
-            let mut found = Vec::new();
-            while let Some(ids) = pages.next().await? {
-                found.extend(store.jobs_by_id(&ids, Bodies::LeftOut).await?);
-            }
+            let mut found = home.jobs(&filter, args.limit.saturating_add(1)).await?;
             let more = if found.len() as u64 > args.limit { More::Yes } else { More::No };
             found.truncate(usize::try_from(args.limit).unwrap_or(usize::MAX));
             match context.global.output {
                 OutputFormat::Json => {
-                    let gates = jobs::gates(store).await?;
-                    let items: Vec<_> = found.iter().map(|job| jobs::json(job, &gates)).collect();
+                    let items: Vec<_> = found.iter().map(jobs::json).collect();
                     stdout::list(&items, more)?;
                 }
                 OutputFormat::Table if found.is_empty() => stdout::line("No job matches.")?,

@@ -28,9 +28,10 @@ use sluice_store::Store;
 use sluice_telemetry::TelemetryGuard;
 
 use crate::{
-    args::{Command, GlobalArgs},
+    args::{Command, GlobalArgs, OverRemote},
     database::{Database, Schema},
     exit::{CliError, Exit},
+    home::{Home, Server, not_offered},
     stop_signals::StopSignals,
 };
 
@@ -62,10 +63,39 @@ impl Context<'_> {
         database.close().await?;
         result
     }
+
+    /// As [`Self::with_store`], where the jobs are: in the database, or behind the server of `--remote`.
+    pub async fn with_home(
+        &self,
+        role: &str,
+        work: impl AsyncFnOnce(&Home) -> Result<Exit, CliError>,
+    ) -> Result<Exit, CliError> {
+        let Some(url) = self.global.remote() else {
+            return self.with_store(role, async |store| work(&Home::Database(store.clone())).await).await;
+        };
+        let mut stop = StopSignals::listen()?;
+        let asking = async {
+            let home = Home::Server(Server::connect(url, &self.global).await?);
+            work(&home).await
+        };
+        tokio::select! {
+            result = asking => result,
+            () = stop.next() => Ok(Exit::Interrupted),
+        }
+    }
 }
 
 /// Runs a command to its end.
 pub async fn dispatch(command: Command, context: &Context<'_>) -> Result<Exit, CliError> {
+    if context.global.remote().is_some() {
+        let (offer, name) = command.over_remote();
+        let what = format!("`sluice {name}`");
+        match offer {
+            OverRemote::Offered => {}
+            OverRemote::AskRest(call) => return Err(not_offered(&what, Some(call))),
+            OverRemote::NeedsDatabase => return Err(not_offered(&what, None)),
+        }
+    }
     match command {
         Command::Run(args) => run::run(args, context).await,
         Command::Up(args) => up::run(args, context).await,

@@ -2,7 +2,7 @@
 
 use sluice_domain::{JobId, JobState, TenantName};
 use sluice_scheduler::{DryRun, release_matching};
-use sluice_store::{ReleaseOutcome, Store};
+use sluice_store::ReleaseOutcome;
 
 use crate::{
     commands::{
@@ -11,6 +11,7 @@ use crate::{
     },
     exit::{CliError, Exit},
     filter::FilterArgs,
+    home::Home,
     jobs::no_such_job,
     pages,
 };
@@ -48,19 +49,20 @@ pub async fn run(args: ReleaseArgs, context: &Context<'_>) -> Result<Exit, CliEr
     }
     check_selection(&args.ids, args.filter.is_empty(), args.all, "release")?;
     context
-        .with_store("sluice-release", async |store| {
+        .with_home("sluice-release", async |home| {
             if args.ids.is_empty() {
-                by_filter(&args, store, context).await
+                by_filter(&args, home, context).await
             } else {
-                by_id(&args, store, context).await
+                by_id(&args, home, context).await
             }
         })
         .await
 }
 
-async fn by_id(args: &ReleaseArgs, store: &Store, context: &Context<'_>) -> Result<Exit, CliError> {
+async fn by_id(args: &ReleaseArgs, home: &Home, context: &Context<'_>) -> Result<Exit, CliError> {
+    let store = home.store("releasing", "POST /v1/jobs/{id}/release")?;
     let tenant = TenantName::default_tenant();
-    let exit = act_on_each(&args.ids, store, context, "released", async |id| {
+    let exit = act_on_each(&args.ids, home, context, "released", async |id| {
         match store.job_release(&tenant, id).await? {
             ReleaseOutcome::Released => Ok(()),
             ReleaseOutcome::NotHeld => Err(CliError::usage(format!(
@@ -74,8 +76,9 @@ async fn by_id(args: &ReleaseArgs, store: &Store, context: &Context<'_>) -> Resu
     Ok(exit)
 }
 
-async fn by_filter(args: &ReleaseArgs, store: &Store, context: &Context<'_>) -> Result<Exit, CliError> {
-    let filter = args.filter.resolve(store).await?;
+async fn by_filter(args: &ReleaseArgs, home: &Home, context: &Context<'_>) -> Result<Exit, CliError> {
+    let store = home.store("releasing", "POST /v1/releases")?;
+    let filter = args.filter.resolve(home).await?;
     let dry_run = if args.dry_run { DryRun::Yes } else { DryRun::No };
     let progress = pages::waiting("The jobs are being released,");
     let report = release_matching(store, &TenantName::default_tenant(), &filter, args.limit, dry_run).await;

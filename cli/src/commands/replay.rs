@@ -1,10 +1,9 @@
 //! `sluice replay`: ended jobs start again.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::num::NonZeroU32;
 
-use sluice_domain::{JobId, TenantName};
-use sluice_scheduler::{DryRun, replay_matching};
-use sluice_store::{ReplayOutcome, Store};
+use sluice_domain::JobId;
+use sluice_scheduler::DryRun;
 
 use crate::{
     commands::{
@@ -13,7 +12,7 @@ use crate::{
     },
     exit::{CliError, Exit},
     filter::FilterArgs,
-    jobs::no_such_job,
+    home::Home,
     pages,
 };
 
@@ -55,45 +54,21 @@ pub async fn run(args: ReplayArgs, context: &Context<'_>) -> Result<Exit, CliErr
         ));
     }
     context
-        .with_store("sluice-replay", async |store| {
+        .with_home("sluice-replay", async |home| {
             if args.ids.is_empty() {
-                by_filter(&args, store, context).await
+                by_filter(&args, home, context).await
             } else {
-                by_id(&args, store, context).await
+                act_on_each(&args.ids, home, context, "queued again", async |id| home.replay(id).await).await
             }
         })
         .await
 }
 
-async fn by_id(args: &ReplayArgs, store: &Store, context: &Context<'_>) -> Result<Exit, CliError> {
-    let tenant = TenantName::default_tenant();
-    let exit = act_on_each(&args.ids, store, context, "queued again", async |id| {
-        match store.job_replay_if_ended(&tenant, id, Duration::ZERO).await? {
-            ReplayOutcome::Queued => Ok(()),
-            ReplayOutcome::NotEnded => Err(CliError::usage(format!(
-                "job {id} has not ended; `sluice explain {id}` says where it stands"
-            ))),
-            ReplayOutcome::Unknown => Err(no_such_job(id)),
-        }
-    })
-    .await?;
-    store.wake_sleepers().await?;
-    Ok(exit)
-}
-
-async fn by_filter(args: &ReplayArgs, store: &Store, context: &Context<'_>) -> Result<Exit, CliError> {
-    let filter = args.filter.resolve(store).await?;
+async fn by_filter(args: &ReplayArgs, home: &Home, context: &Context<'_>) -> Result<Exit, CliError> {
+    let filter = args.filter.resolve(home).await?;
     let dry_run = if args.dry_run { DryRun::Yes } else { DryRun::No };
     let progress = pages::waiting("The jobs are being replayed,");
-    let report = replay_matching(
-        store,
-        &TenantName::default_tenant(),
-        &filter,
-        args.limit,
-        args.rate_per_minute,
-        dry_run,
-    )
-    .await;
+    let report = home.replay_matching(&filter, args.limit, args.rate_per_minute, dry_run).await;
     progress.finish_and_clear();
     show_report(&report?, context, "replayed")?;
     Ok(Exit::Done)

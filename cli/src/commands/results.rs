@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::json;
 use sluice_domain::{JobState, TenantName};
-use sluice_store::{Bodies, Store};
+use sluice_store::Bodies;
 use tempfile::NamedTempFile;
 
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
     commands::Context,
     exit::{CliError, Exit},
     filter::FilterArgs,
+    home::Home,
     output_line,
     pages::{self, Pages},
     stdout,
@@ -52,8 +53,8 @@ pub async fn run(args: ResultsArgs, context: &Context<'_>) -> Result<Exit, CliEr
     }
     let mut sink = Sink::open(&args.out)?;
     context
-        .with_store("sluice-results", async |store| {
-            let written = write_all(&args, store, &mut sink).await?;
+        .with_home("sluice-results", async |home| {
+            let written = write_all(&args, home, &mut sink).await?;
             let is_stdout = matches!(sink, Sink::Stdout);
             sink.finish(&args.out)?;
             match context.global.output {
@@ -68,9 +69,10 @@ pub async fn run(args: ResultsArgs, context: &Context<'_>) -> Result<Exit, CliEr
         .await
 }
 
-async fn write_all(args: &ResultsArgs, store: &Store, sink: &mut Sink) -> Result<u64, CliError> {
+async fn write_all(args: &ResultsArgs, home: &Home, sink: &mut Sink) -> Result<u64, CliError> {
     let tenant = TenantName::default_tenant();
-    let filter = args.filter.resolve(store).await?;
+    let store = home.store("reading many results", "GET /v1/jobs/{id}/result")?;
+    let filter = args.filter.resolve(home).await?;
     let limit = args.limit.unwrap_or(u64::MAX);
     let progress = pages::counter("results");
     let mut pages = Pages::new(store, &tenant, &filter, u64::MAX).of(PAGE);

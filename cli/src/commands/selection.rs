@@ -1,13 +1,14 @@
 //! What `cancel`, `replay` and `release` have in common: jobs by id, or by a filter, but never all by accident.
 
-use sluice_domain::{JobId, TenantName};
+use sluice_domain::JobId;
 use sluice_scheduler::ManyReport;
-use sluice_store::{Bodies, Store};
+use sluice_store::Bodies;
 
 use crate::{
     args::OutputFormat,
     commands::Context,
     exit::{CliError, Exit},
+    home::Home,
     jobs, stdout,
 };
 
@@ -28,7 +29,7 @@ pub fn check_selection(ids: &[JobId], is_filter_empty: bool, all: bool, verb: &s
 /// are done all the same.
 pub async fn act_on_each(
     ids: &[JobId],
-    store: &Store,
+    home: &Home,
     context: &Context<'_>,
     done: &str,
     act: impl AsyncFn(JobId) -> Result<(), CliError>,
@@ -36,7 +37,7 @@ pub async fn act_on_each(
     let mut exit = Exit::Done;
     for id in ids {
         match act(*id).await {
-            Ok(()) => show(*id, store, context, done).await?,
+            Ok(()) => show(*id, home, context, done).await?,
             Err(error) if ids.len() == 1 => return Err(error),
             Err(CliError::Usage(text)) => {
                 eprintln!("error: {text}");
@@ -48,13 +49,10 @@ pub async fn act_on_each(
     Ok(exit)
 }
 
-async fn show(id: JobId, store: &Store, context: &Context<'_>, done: &str) -> Result<(), CliError> {
+async fn show(id: JobId, home: &Home, context: &Context<'_>, done: &str) -> Result<(), CliError> {
     match context.global.output {
         OutputFormat::Table => stdout::line(&format!("Job {id} is {done}.")),
-        OutputFormat::Json => match store.job(&TenantName::default_tenant(), id, Bodies::LeftOut).await? {
-            Some(job) => stdout::bytes(&jobs::json(&job, &jobs::gates(store).await?)),
-            None => Err(jobs::no_such_job(id)),
-        },
+        OutputFormat::Json => stdout::bytes(&jobs::json(&home.job(id, Bodies::LeftOut).await?)),
     }
 }
 

@@ -9,15 +9,15 @@ use sluice_domain::{
     Tags, TenantName, WebhookUrl,
 };
 use sluice_scheduler::{InvalidInput, parse_submission, wall_clock};
-use sluice_store::Store;
 
 use crate::{
     commands::Context,
     exit::{CliError, Exit},
     filter,
+    home::Home,
     input::{FillIn, FillInArgs, Request, RequestReader, Source, check},
     output_line::CUSTOM_ID_TAG,
-    submitter::Submitter,
+    submitter::{self, Submitter},
     times::{self, Moment},
 };
 
@@ -89,9 +89,9 @@ pub async fn run(args: SubmitArgs, context: &Context<'_>) -> Result<Exit, CliErr
     if let Some(body) = &args.body {
         let mut job = one_job(&read_body(body)?, args.path.as_ref(), &fill_in)?;
         return context
-            .with_store("sluice-submit", async |store| {
-                options.start(store).await?.complete(&mut job, None)?;
-                Submitter::new(store, context.global.output).one(job).await
+            .with_home("sluice-submit", async |home| {
+                options.start(home).await?.complete(&mut job, None)?;
+                submitter::one(home, job, context.global.output).await
             })
             .await;
     }
@@ -110,10 +110,10 @@ pub async fn run(args: SubmitArgs, context: &Context<'_>) -> Result<Exit, CliErr
         eprint!("{report}");
     }
     context
-        .with_store("sluice-submit", async |store| {
-            let options = options.start(store).await?;
+        .with_home("sluice-submit", async |home| {
+            let options = options.start(home).await?;
             let mut reader = RequestReader::open(&source, &checked, &fill_in)?;
-            let mut submitter = Submitter::new(store, context.global.output);
+            let mut submitter = Submitter::new(home, context.global.output, checked.requests);
             while let Some(request) = reader.next_request()? {
                 let custom_id = request.custom_id();
                 let mut job = job_of(request);
@@ -126,7 +126,7 @@ pub async fn run(args: SubmitArgs, context: &Context<'_>) -> Result<Exit, CliErr
         .await
 }
 
-/// The options with spans turned into times by the database clock.
+/// The options with spans turned into times by the clock of [`Home::now`].
 struct StartedOptions<'a> {
     given: &'a JobOptions,
     tags: Tags,
@@ -135,8 +135,8 @@ struct StartedOptions<'a> {
 }
 
 impl JobOptions {
-    async fn start(&self, store: &Store) -> Result<StartedOptions<'_>, CliError> {
-        let now = store.database_now().await?;
+    async fn start(&self, home: &Home) -> Result<StartedOptions<'_>, CliError> {
+        let now = home.now().await?;
         let run_at = self.run_at.map(|moment| moment.after(now));
         let deadline = self.deadline.map(|moment| moment.after(now));
         if deadline.is_some_and(|deadline| deadline <= run_at.unwrap_or(now)) {

@@ -1,19 +1,14 @@
 //! `sluice watch`: a job's changes as they happen, until it ends.
 
-use std::time::Duration;
-
-use sluice_domain::{JobId, JobState, JobView, TenantName};
-use sluice_store::{Bodies, Store};
+use sluice_domain::{JobId, JobState, JobView};
 
 use crate::{
     args::OutputFormat,
     commands::Context,
     exit::{CliError, Exit},
+    home::Home,
     jobs, stdout, times,
 };
-
-/// How often it looks. Changes between two looks show in the number of attempts.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Print each change of a job until it ends
 ///
@@ -30,28 +25,21 @@ pub struct WatchArgs {
 
 /// Watches.
 pub async fn run(args: WatchArgs, context: &Context<'_>) -> Result<Exit, CliError> {
-    context.with_store("sluice-watch", async |store| watch(args.id, store, context.global.output).await).await
+    context.with_home("sluice-watch", async |home| watch(args.id, home, context.global.output).await).await
 }
 
-async fn watch(id: JobId, store: &Store, output: OutputFormat) -> Result<Exit, CliError> {
-    let tenant = TenantName::default_tenant();
-    let mut last: Option<JobView> = None;
-    loop {
-        let job = store.job(&tenant, id, Bodies::LeftOut).await?.ok_or_else(|| jobs::no_such_job(id))?;
-        if last.as_ref() != Some(&job) {
-            match output {
-                OutputFormat::Json => stdout::bytes(&jobs::json(&job, &jobs::gates(store).await?))?,
-                OutputFormat::Table => stdout::line(&change_line(&job))?,
-            }
+async fn watch(id: JobId, home: &Home, output: OutputFormat) -> Result<Exit, CliError> {
+    let mut changes = home.watch(id);
+    let mut exit = Exit::Done;
+    while let Some(shown) = changes.next().await? {
+        match output {
+            OutputFormat::Json => stdout::bytes(&jobs::json(&shown))?,
+            OutputFormat::Table => stdout::line(&change_line(&shown.job))?,
         }
-        match job.state {
-            JobState::Succeeded => return Ok(Exit::Done),
-            JobState::Failed | JobState::Cancelled => return Ok(Exit::SomeJobsFailed),
-            JobState::Queued | JobState::Running | JobState::Held => {}
-        }
-        last = Some(job);
-        tokio::time::sleep(LOOK_INTERVAL).await;
+        let is_good = !matches!(shown.job.state, JobState::Failed | JobState::Cancelled);
+        exit = if is_good { Exit::Done } else { Exit::SomeJobsFailed };
     }
+    Ok(exit)
 }
 
 fn change_line(job: &JobView) -> String {

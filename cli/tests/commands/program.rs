@@ -96,10 +96,13 @@ pub fn without_environment(folder: &Path) -> Command {
         "DATABASE_URL",
         "DATABASE_DIRECT_URL",
         "DEEPSEEK_API_KEY",
+        "SLUICE_API_KEY",
+        "SLUICE_API_KEY_FILE",
         "SLUICE_CONFIG",
         "SLUICE_GRPC_LISTEN",
         "SLUICE_LISTEN",
         "SLUICE_LOG_FORMAT",
+        "SLUICE_REMOTE",
     ] {
         command.env_remove(name);
     }

@@ -10,7 +10,7 @@ use crate::Gates;
 /// The message of a job that was read with or without the body of its result.
 pub(super) fn job_message(job: JobView, gates: &Gates, bodies: Bodies) -> v1::Job {
     let deferred_by = gates.deferring(&job).map(|deferred| v1::DeferredBy {
-        gate: deferred.gate.to_owned(),
+        gate: deferred.gate.into_owned(),
         until: deferred.until.map(timestamp),
     });
     let max_attempts = job.max_attempts.unwrap_or_else(|| gates.default_max_attempts(&job.queue));
@@ -40,6 +40,7 @@ pub(super) fn job_message(job: JobView, gates: &Gates, bodies: Bodies) -> v1::Jo
             retryable: error.is_retryable,
         }),
         trace_id: job.traceparent.and_then(|parent| parent.split('-').nth(1).map(str::to_owned)),
+        hold_reason: job.hold_reason.map(|reason| reason.to_string()),
     }
 }
 

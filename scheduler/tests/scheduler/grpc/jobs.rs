@@ -126,6 +126,17 @@ async fn jobs_are_listed_newest_first_page_by_page() {
 }
 
 #[tokio::test]
+async fn a_held_job_says_why_it_is_held() {
+    let mut grpc = Grpc::new().await;
+    let id = grpc.submit().await;
+    let get = || GetRequest { id: id.clone(), wait: None };
+    assert_eq!(grpc.client.get(get()).await.unwrap().into_inner().hold_reason, None);
+    grpc.fixture.hold_one().await;
+    let job = grpc.client.get(get()).await.unwrap().into_inner();
+    assert_eq!((job.state(), job.hold_reason.as_deref()), (JobState::Held, Some("unknown_outcome")));
+}
+
+#[tokio::test]
 async fn a_job_is_cancelled_and_replayed() {
     let mut grpc = Grpc::new().await;
     let id = grpc.submit().await;
