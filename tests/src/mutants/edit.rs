@@ -115,14 +115,23 @@ fn condition(text: &str, words: &[Range<usize>]) -> Option<Range<usize>> {
     let first = words.first()?;
     let mut depth = 0_usize;
     let mut end = first.start;
+    let (mut is_after_between, mut before) = (false, "");
     for word in words {
+        let is_part = match &text[word.clone()] {
+            "AND" => is_after_between,
+            "FROM" => before == "DISTINCT",
+            _ => false,
+        };
         match &text[word.clone()] {
-            "(" | "[" => depth += 1,
+            "(" | "[" | "CASE" => depth += 1,
             ")" | "]" | ";" | "," if depth == 0 => break,
             ")" | "]" => depth -= 1,
-            other if depth == 0 && ENDS_A_CONDITION.contains(&other) => break,
+            "END" if depth > 0 => depth -= 1,
+            other if depth == 0 && !is_part && ENDS_A_CONDITION.contains(&other) => break,
             _ => {}
         }
+        before = &text[word.clone()];
+        is_after_between = before == "BETWEEN" || is_after_between && before != "AND";
         end = word.end;
     }
     (end > first.start).then_some(first.start..end)
@@ -145,6 +154,7 @@ fn words(text: &str) -> Vec<Range<usize>> {
                 at += 1;
                 continue;
             }
+            b'-' if rest.starts_with("->") => rest.bytes().skip(1).take_while(|b| *b == b'>').count() + 1,
             b if is_of_a_name(b) => rest.bytes().take_while(|b| is_of_a_name(*b)).count(),
             b if b"<>=!".contains(&b) => rest.bytes().take_while(|b| b"<>=!".contains(b)).count(),
             _ => rest.chars().next().map_or(1, char::len_utf8),
@@ -200,6 +210,14 @@ mod tests {
         assert_eq!(bare("SELECT 1 FOR KEY SHARE;"), ["without FOR KEY SHARE"]);
         assert_eq!(bare("x := y + 1;"), ["1 → 0"]);
         assert_eq!(bare("INSERT ON CONFLICT DO NOTHING;"), ["without ON CONFLICT DO NOTHING"]);
+    }
+
+    #[test]
+    fn a_condition_ends_where_it_ends() {
+        assert_eq!(mutants("WHERE a IS DISTINCT FROM b AND c"), ["a IS DISTINCT FROM b → true", "c → true"]);
+        assert_eq!(mutants("WHERE a BETWEEN 1 AND 2 AND c"), ["a BETWEEN 1 AND 2 → true", "c → true"]);
+        assert_eq!(mutants("WHERE a = CASE WHEN b THEN 1 END AND c")[0], "a = CASE WHEN b THEN 1 END → true");
+        assert_eq!(mutants("x := body -> 'a' ->> 'b';"), [""; 0]);
     }
 
     #[test]
