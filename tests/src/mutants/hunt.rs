@@ -21,8 +21,8 @@ use super::{
     server::{Function, MutantServer},
 };
 
-/// Beside four times of what the tests take without a mutant.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Beside four times of what the slowest test takes without a mutant.
+const PATIENCE: Duration = Duration::from_secs(15);
 /// For a test of which nothing is known yet.
 const FIRST_PATIENCE: Duration = Duration::from_mins(10);
 /// So many of those that noticed before are asked together.
@@ -225,18 +225,18 @@ impl Hunt {
 }
 
 async fn learn_one(server: &MutantServer, program: &Program, test: String) -> Result<TestNote> {
-    let begun = Instant::now();
+    let (begun, log_from) = (Instant::now(), server.log_length());
     let keep = [("SLUICE_KEEP_TEST_DATABASES", "1")];
     let outcome = program.run(std::slice::from_ref(&test), server.url(), &keep, FIRST_PATIENCE).await?;
     let took_ms = millis(begun.elapsed());
-    let reaches = server.called().await?;
+    let reaches = server.called(log_from).await?;
     server.clean().await?;
     Ok(TestNote { program: program.name.clone(), test, took_ms, passes: outcome == Outcome::Passed, reaches })
 }
 
+/// How long to wait for the end of the next test.
 fn patience(tests: &[TestNote]) -> Duration {
-    // Most of what one takes alone is the start of its program; together they take less.
-    Duration::from_millis(tests.iter().map(|note| note.took_ms).sum::<u64>()) * 4 + PATIENCE
+    Duration::from_millis(tests.iter().map(|note| note.took_ms).max().unwrap_or(0)) * 4 + PATIENCE
 }
 
 fn millis(time: Duration) -> u64 {

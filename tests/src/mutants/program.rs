@@ -58,7 +58,7 @@ impl Program {
         Ok(text.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
     }
 
-    /// Runs tests on a server, at most for so long.
+    /// Runs tests on a server, as long as no more than `patience` passes between the ends of two.
     pub async fn run(
         &self,
         tests: &[String],
@@ -74,7 +74,7 @@ impl Program {
         let mut child = command.spawn().with_context(|| format!("run {}", self.name))?;
         let output = child.stdout.take().context("a test program has no output")?;
         let mut lines = BufReader::new(output).lines();
-        let until = Instant::now() + patience;
+        let mut until = Instant::now() + patience;
         let mut passed = Vec::new();
         loop {
             let Ok(line) = timeout_at(until, lines.next_line()).await else {
@@ -84,6 +84,7 @@ impl Program {
             let Some(line) = line? else { break };
             let Some(said) = line.strip_prefix("test ") else { continue };
             if let Some(test) = said.strip_suffix(" ... ok") {
+                until = Instant::now() + patience;
                 passed.push(test.to_owned());
             } else if let Some(test) = said.strip_suffix(" ... FAILED") {
                 child.kill().await?;

@@ -79,9 +79,10 @@ impl MutantServer {
         Ok(done?)
     }
 
-    /// Which functions were called in the databases that tests left behind.
-    pub async fn called(&self) -> Result<BTreeSet<String>> {
-        let mut called = BTreeSet::new();
+    /// Which functions were called in the databases that tests left behind. A call that ends with an error is counted
+    /// nowhere, but the server's log says where it was; `log_from` is how long the log was before.
+    pub async fn called(&self, log_from: usize) -> Result<BTreeSet<String>> {
+        let mut called = named_in(self.cluster.log().get(log_from..).unwrap_or_default());
         for database in self.left_behind().await? {
             self.wait_for_sessions(&database).await?;
             let mut connection = PgConnection::connect_with(&self.server.clone().database(&database)).await?;
@@ -94,6 +95,11 @@ impl MutantServer {
             called.extend(names);
         }
         Ok(called)
+    }
+
+    /// How long the server's log is, in bytes.
+    pub fn log_length(&self) -> usize {
+        self.cluster.log().len()
     }
 
     /// Drops what tests left behind that were ended before their time.
@@ -149,5 +155,26 @@ impl MutantServer {
         admin.execute(AssertSqlSafe(statement)).await?;
         admin.close().await?;
         Ok(())
+    }
+}
+
+/// The functions that a log names as the places of errors.
+fn named_in(log: &str) -> BTreeSet<String> {
+    let calls = log.split("PL/pgSQL function ").skip(1).filter_map(|rest| rest.split_once('('));
+    let statements = log.split("SQL function \"").skip(1).filter_map(|rest| rest.split_once('"'));
+    let name = |name: &str| name.trim_start_matches("sluice.").to_owned();
+    calls.chain(statements).map(|(found, _)| name(found)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_failed_is_found_in_the_log() {
+        let log = "CONTEXT:  PL/pgSQL function sluice.lease(uuid,bigint[]) line 76 at RAISE\n\
+                   \tPL/pgSQL function submit_one(uuid) line 10 at SQL statement\n\
+                   \tSQL function \"job\" statement 1";
+        assert_eq!(named_in(log), ["job", "lease", "submit_one"].map(str::to_owned).into());
     }
 }

@@ -1,6 +1,8 @@
 //! Words of workers whose leases had ended: many in one statement, and what is shown of them.
 
-use sluice_domain::{Decision, ErrorClass, IncarnationId, LeasedJob, Outcome, SettleVerdict, Settlement};
+use sluice_domain::{
+    Decision, ErrorClass, IncarnationId, JobState, LeasedJob, Outcome, SettleVerdict, Settlement,
+};
 use sluice_store::Bodies;
 use sluice_testkit::job;
 
@@ -75,4 +77,33 @@ async fn of_late_answers_that_ended_nothing_a_success_is_shown() {
     }
     let shown = f.store.job(&f.tenant, id, Bodies::Included).await.unwrap().unwrap().result.unwrap();
     assert_eq!((shown.body.as_slice(), shown.is_late), (b"{\"good\": true}".as_slice(), true));
+}
+
+#[tokio::test]
+async fn a_late_success_without_its_answer_ends_nothing() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    let id = f.submit(&job().build()).await;
+    let settlement = Settlement { answer: None, ..success(worker, &f.lease_one(worker).await, b"") };
+    f.store.incarnation_end(worker).await.unwrap();
+    assert_eq!(f.store.settle_many(&[settlement]).await.unwrap(), [SettleVerdict::Stale]);
+    assert_eq!((f.state(id).await, f.count("late_results").await), (JobState::Queued, 0));
+}
+
+#[tokio::test]
+async fn what_an_earlier_attempt_came_to_does_not_stand_for_a_later_one() {
+    let f = Fixture::new().await;
+    let (worker, dead) = (f.incarnation().await, f.incarnation().await);
+    let id = f.submit(&job().build()).await;
+    let first = Settlement {
+        decision: Decision::Requeue { delay: std::time::Duration::ZERO, spends_try: true, is_refusal: false },
+        outcome: Outcome::Retry,
+        ..error(worker, &f.lease_one(worker).await)
+    };
+    f.store.settle_many(&[first]).await.unwrap();
+    let last = f.lease_one(dead).await;
+    f.store.incarnation_end(dead).await.unwrap();
+    let settled = f.store.settle_many(&[success(dead, &last, b"late")]).await.unwrap();
+    assert_eq!(settled, [SettleVerdict::LateAccepted]);
+    assert_eq!(f.state(id).await, JobState::Succeeded);
 }
