@@ -98,6 +98,7 @@ async fn a_cancel_ends_its_own_job_alone_wherever_it_stands() {
         assert_eq!(c.others(Some(id)).await, before);
     }
     // Of ended ones the own end is told, though others wait, run and are held.
+    c.f.submit(&job().build()).await;
     let ended = c.f.store.job_cancel(&c.f.tenant, c.ended[1]).await.unwrap();
     assert_eq!(ended, CancelOutcome::AlreadyEnded(JobState::Succeeded));
     let cancelled = c.f.store.job_cancel(&c.f.tenant, c.cancelled[1].job_id).await.unwrap();
@@ -271,12 +272,35 @@ async fn a_deadline_ends_those_jobs_whose_it_is_and_so_many_of_them() {
     ] {
         assert_eq!(c.f.state(id).await, state);
     }
-    // Two wait and one is held, all past theirs.
+    // Two wait and two are held, all past theirs.
     c.f.submit(&job().build()).await;
+    hold(&c.f, c.worker, &c.running[0]).await;
     for table in ["ready", "held"] {
         let passed = format!("UPDATE sluice.{table} SET deadline = clock_timestamp() - interval '1 s'");
         sqlx::raw_sql(sqlx::AssertSqlSafe(passed)).execute(c.f.database.pool()).await.unwrap();
     }
     assert_eq!(c.f.store.deadlines_end(1).await.unwrap(), 2, "one of each place");
-    assert_eq!((c.f.count("ready").await, c.f.count("held").await), (1, 0));
+    assert_eq!((c.f.count("ready").await, c.f.count("held").await), (1, 1));
+}
+
+#[tokio::test]
+async fn a_job_that_somebody_holds_keeps_no_other_from_its_deadline() {
+    let c = Crowd::new().await;
+    for table in ["ready", "held"] {
+        let passed = format!("UPDATE sluice.{table} SET deadline = clock_timestamp() - interval '1 s'");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(passed)).execute(c.f.database.pool()).await.unwrap();
+    }
+    let mut holder = c.f.database.pool().begin().await.unwrap();
+    for (table, id) in [("ready", c.queued[0]), ("held", c.held[0])] {
+        let lock = format!("SELECT FROM sluice.{table} WHERE job_id = $1 FOR UPDATE");
+        let lock = sqlx::query(sqlx::AssertSqlSafe(lock)).bind(id.as_uuid());
+        assert_eq!(lock.fetch_all(&mut *holder).await.unwrap().len(), 1);
+    }
+    assert_eq!(c.f.store.deadlines_end(100).await.unwrap(), 2);
+    holder.rollback().await.unwrap();
+    assert_eq!(
+        (c.f.state(c.queued[0]).await, c.f.state(c.held[0]).await),
+        (JobState::Queued, JobState::Held)
+    );
+    assert_eq!(c.f.store.deadlines_end(100).await.unwrap(), 2);
 }

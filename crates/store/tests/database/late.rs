@@ -1,5 +1,7 @@
 //! Words of workers whose leases had ended: many in one statement, and what is shown of them.
 
+use std::time::Duration;
+
 use sluice_domain::{
     Decision, ErrorClass, IncarnationId, JobState, LeasedJob, Outcome, SettleVerdict, Settlement,
 };
@@ -93,15 +95,23 @@ async fn a_late_success_without_its_answer_ends_nothing() {
 #[tokio::test]
 async fn what_an_earlier_attempt_came_to_does_not_stand_for_a_later_one() {
     let f = Fixture::new().await;
-    let (worker, dead) = (f.incarnation().await, f.incarnation().await);
     let id = f.submit(&job().build()).await;
-    let first = Settlement {
-        decision: Decision::Requeue { delay: std::time::Duration::ZERO, spends_try: true, is_refusal: false },
-        outcome: Outcome::Retry,
-        ..error(worker, &f.lease_one(worker).await)
+    let mut earlier = Vec::new();
+    // An earlier one stands before it in the table, and by its lease id as well.
+    let (dead, last) = loop {
+        let worker = f.incarnation().await;
+        let leased = f.lease_one(worker).await;
+        if earlier.iter().any(|lease_id| *lease_id < leased.lease_id) {
+            break (worker, leased);
+        }
+        earlier.push(leased.lease_id);
+        let retried = Settlement {
+            decision: Decision::Requeue { delay: Duration::ZERO, spends_try: true, is_refusal: false },
+            outcome: Outcome::Retry,
+            ..error(worker, &leased)
+        };
+        f.store.settle_many(&[retried]).await.unwrap();
     };
-    f.store.settle_many(&[first]).await.unwrap();
-    let last = f.lease_one(dead).await;
     f.store.incarnation_end(dead).await.unwrap();
     let settled = f.store.settle_many(&[success(dead, &last, b"late")]).await.unwrap();
     assert_eq!(settled, [SettleVerdict::LateAccepted]);

@@ -303,6 +303,7 @@ async fn the_limit_of_a_queue_is_each_tenants_own_and_follows_the_configuration(
     };
     f.store.configuration_apply_if_newest(0, "a", &[of("default", 5)], "test").await.unwrap();
     f.store.limits_ensure_if_newest(0, &[of("early", 5)]).await.unwrap();
+    f.store.limits_ensure_if_newest(9, &[of("never", 5)]).await.unwrap();
     f.store.limits_ensure_if_newest(1, &[of("other", 5), of("default", 9)]).await.unwrap();
     f.store.configuration_apply_if_newest(1, "b", &[of("default", 7)], "test").await.unwrap();
     let listed = f.store.limits().await.unwrap();
