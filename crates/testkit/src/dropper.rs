@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeSet,
+    env,
     sync::{
         OnceLock,
         mpsc::{self, Receiver, Sender},
@@ -20,6 +21,8 @@ use crate::{
     template::run,
 };
 
+/// Set, databases stay when their tests are over, for whoever looks into them afterwards and drops them.
+const KEEP: &str = "SLUICE_KEEP_TEST_DATABASES";
 /// What every test database's name begins with.
 pub const PREFIX: &str = "sluice_test_";
 
@@ -27,6 +30,9 @@ static DROPS: OnceLock<Sender<String>> = OnceLock::new();
 
 /// Starts the thread, the first time.
 pub fn start(server: &'static TestServer) {
+    if env::var_os(KEEP).is_some() {
+        return;
+    }
     DROPS.get_or_init(|| {
         let (sender, names) = mpsc::channel();
         thread::spawn(move || drop_all(server, &names));

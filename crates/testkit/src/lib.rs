@@ -31,4 +31,4 @@ pub use database::TestDatabase;
 pub use disks::{SmallDisk, SmallDisks};
 pub use jobs::{JobBuilder, job};
 pub use signals::{wait_for, wait_until};
-pub use template::MIGRATIONS;
+pub use template::{MIGRATIONS, template_name};

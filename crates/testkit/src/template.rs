@@ -13,9 +13,14 @@ const MAX_TEMPLATES: i64 = 8;
 /// "slui" as a number: whoever makes a template holds this advisory lock.
 const TEMPLATE_LOCK: i64 = 0x736c_7569;
 
+/// What the template is called for the migrations as they are compiled into this program.
+pub fn template_name() -> String {
+    format!("sluice_template_{}", fingerprint())
+}
+
 /// The template for the migrations as they are compiled into this test; made where it is missing. Returns its name.
 pub async fn ensure_template(server: &TestServer, admin: &mut PgConnection) -> Result<String> {
-    let name = format!("sluice_template_{}", fingerprint());
+    let name = template_name();
     if is_ready(admin, &name).await? {
         return Ok(name);
     }

@@ -67,7 +67,9 @@ pub fn edits(text: &str) -> Vec<Edit> {
                     edits.push(edit(condition, with));
                 }
             }
-            "FOR" if following(1) == "UPDATE" => edits.extend(lock_edits(text, &words[at..])),
+            "FOR" if following(1) == "UPDATE" || following(2) == "SHARE" => {
+                edits.extend(lock_edits(text, &words[at..]));
+            }
             "LIMIT" => edits.extend(condition(text, &words[at + 1..]).map(|count| edit(count, "ALL"))),
             "ON" if following(1) == "CONFLICT" && following(3) == "NOTHING" => {
                 edits.push(edit(word.start..words[at + 3].end, ""));
@@ -86,18 +88,26 @@ pub fn edits(text: &str) -> Vec<Edit> {
 fn edit(text: &str, range: Range<usize>, with: &str) -> Edit {
     let line = text[..range.start].lines().count().max(1);
     let old = text[range.clone()].split_whitespace().collect::<Vec<_>>().join(" ");
-    let what = if with.is_empty() { format!("without {old}") } else { format!("{old} → {with}") };
+    let mut what = if with.is_empty() { format!("without {old}") } else { format!("{old} → {with}") };
+    // A sign or a number alone tells nobody which one is meant.
+    if old.len() < 3 || with.is_empty() {
+        let begin = text[..range.start].rfind('\n').map_or(0, |end| end + 1);
+        let end = text[range.end..].find('\n').map_or(text.len(), |end| range.end + end);
+        what = format!("{what} in: {}", text[begin..end].trim());
+    }
     Edit { range, with: with.to_owned(), line, what }
 }
 
-/// `FOR UPDATE … SKIP LOCKED`: without passing over what is locked, and without the lock.
+/// `FOR UPDATE … SKIP LOCKED` and its kin: without passing over what is locked, and without the lock.
 fn lock_edits(text: &str, words: &[Range<usize>]) -> Vec<Edit> {
     let is = |at: usize, word: &str| words.get(at).is_some_and(|range| &text[range.clone()] == word);
-    let Some(skip) = (2..6).find(|at| is(*at, "SKIP") && is(at + 1, "LOCKED")) else {
-        return vec![edit(text, words[0].start..words[1].end, "")];
-    };
-    let all = words[0].start..words[skip + 1].end;
-    vec![edit(text, words[skip].start..words[skip + 1].end, ""), edit(text, all, "")]
+    let strength = (1..4).find(|at| is(*at, "UPDATE") || is(*at, "SHARE")).unwrap_or(1);
+    let table = if is(strength + 1, "OF") { strength + 2 } else { strength };
+    if is(table + 1, "SKIP") && is(table + 2, "LOCKED") {
+        let all = words[0].start..words[table + 2].end;
+        return vec![edit(text, words[table + 1].start..words[table + 2].end, ""), edit(text, all, "")];
+    }
+    vec![edit(text, words[0].start..words[table].end, "")]
 }
 
 /// The condition that begins with the first word.
@@ -105,14 +115,23 @@ fn condition(text: &str, words: &[Range<usize>]) -> Option<Range<usize>> {
     let first = words.first()?;
     let mut depth = 0_usize;
     let mut end = first.start;
+    let (mut is_after_between, mut before) = (false, "");
     for word in words {
+        let is_part = match &text[word.clone()] {
+            "AND" => is_after_between,
+            "FROM" => before == "DISTINCT",
+            _ => false,
+        };
         match &text[word.clone()] {
-            "(" | "[" => depth += 1,
+            "(" | "[" | "CASE" => depth += 1,
             ")" | "]" | ";" | "," if depth == 0 => break,
             ")" | "]" => depth -= 1,
-            other if depth == 0 && ENDS_A_CONDITION.contains(&other) => break,
+            "END" if depth > 0 => depth -= 1,
+            other if depth == 0 && !is_part && ENDS_A_CONDITION.contains(&other) => break,
             _ => {}
         }
+        before = &text[word.clone()];
+        is_after_between = before == "BETWEEN" || is_after_between && before != "AND";
         end = word.end;
     }
     (end > first.start).then_some(first.start..end)
@@ -135,6 +154,7 @@ fn words(text: &str) -> Vec<Range<usize>> {
                 at += 1;
                 continue;
             }
+            b'-' if rest.starts_with("->") => rest.bytes().skip(1).take_while(|b| *b == b'>').count() + 1,
             b if is_of_a_name(b) => rest.bytes().take_while(|b| is_of_a_name(*b)).count(),
             b if b"<>=!".contains(&b) => rest.bytes().take_while(|b| b"<>=!".contains(b)).count(),
             _ => rest.chars().next().map_or(1, char::len_utf8),
@@ -158,6 +178,12 @@ mod tests {
         edits(&text).iter().map(|edit| edit.what.clone()).collect()
     }
 
+    /// Without the line.
+    fn bare(body: &str) -> Vec<String> {
+        let cut = |what: &String| what.split(" in: ").next().unwrap_or_default().to_owned();
+        mutants(body).iter().map(cut).collect()
+    }
+
     #[test]
     fn conditions_go_one_by_one() {
         assert_eq!(
@@ -175,13 +201,28 @@ mod tests {
 
     #[test]
     fn bounds_locks_and_counts_are_changed() {
-        assert_eq!(mutants("a <= b -- c < d\n < 'e < f'"), ["<= → <", "< → <="]);
+        assert_eq!(bare("a <= b -- c < d\n < 'e < f'"), ["<= → <", "< → <="]);
         assert_eq!(
-            mutants("SELECT 1 LIMIT n FOR UPDATE OF r SKIP LOCKED"),
+            bare("SELECT 1 LIMIT n FOR UPDATE OF r SKIP LOCKED"),
             ["n → ALL", "without SKIP LOCKED", "without FOR UPDATE OF r SKIP LOCKED"]
         );
-        assert_eq!(mutants("x := y + 1;"), ["1 → 0"]);
-        assert_eq!(mutants("INSERT ON CONFLICT DO NOTHING;"), ["without ON CONFLICT DO NOTHING"]);
+        assert_eq!(bare("SELECT 1 FOR UPDATE OF r; x"), ["without FOR UPDATE OF r"]);
+        assert_eq!(bare("SELECT 1 FOR KEY SHARE;"), ["without FOR KEY SHARE"]);
+        assert_eq!(bare("x := y + 1;"), ["1 → 0"]);
+        assert_eq!(bare("INSERT ON CONFLICT DO NOTHING;"), ["without ON CONFLICT DO NOTHING"]);
+    }
+
+    #[test]
+    fn a_condition_ends_where_it_ends() {
+        assert_eq!(mutants("WHERE a IS DISTINCT FROM b AND c"), ["a IS DISTINCT FROM b → true", "c → true"]);
+        assert_eq!(mutants("WHERE a BETWEEN 1 AND 2 AND c"), ["a BETWEEN 1 AND 2 → true", "c → true"]);
+        assert_eq!(mutants("WHERE a = CASE WHEN b THEN 1 END AND c")[0], "a = CASE WHEN b THEN 1 END → true");
+        assert_eq!(mutants("x := body -> 'a' ->> 'b';"), [""; 0]);
+    }
+
+    #[test]
+    fn a_sign_is_named_with_its_line() {
+        assert_eq!(mutants("\n  a < b\n"), ["< → <= in: a < b"]);
     }
 
     #[test]

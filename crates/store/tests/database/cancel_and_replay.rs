@@ -26,6 +26,8 @@ async fn another_tenant_can_do_nothing() {
     let f = Fixture::new().await;
     let id = f.submit(&job().build()).await;
     let other = TenantName::new("other").unwrap();
+    // It is no stranger here.
+    f.submit(&job().tenant("other").build()).await;
     assert_eq!(f.store.job_cancel(&other, id).await.unwrap(), CancelOutcome::Unknown);
     assert_eq!(f.store.job_release(&other, id).await.unwrap(), ReleaseOutcome::Unknown);
     assert_eq!(

@@ -130,6 +130,19 @@ async fn a_suspect_that_was_not_isolated_is_held_when_its_worker_dies() {
 }
 
 #[tokio::test]
+async fn refusals_make_no_suspect_of_a_job_whose_workers_never_crashed() {
+    let f = Fixture::new().await;
+    let id = f.submit(&job().build()).await;
+    sqlx::query("UPDATE sluice.ready SET refusals = 19").execute(f.database.pool()).await.unwrap();
+    let worker = f.isolating_incarnation().await;
+    f.lease_one(worker).await;
+    f.store.incarnation_end(worker).await.unwrap();
+    assert_eq!(f.state(id).await, JobState::Queued);
+    let again = f.lease_one(f.incarnation().await).await;
+    assert_eq!((again.crashes, again.refusals), (1, 19));
+}
+
+#[tokio::test]
 async fn an_attempt_that_is_settled_as_lost_counts_a_crash() {
     let f = Fixture::new().await;
     let worker = f.incarnation().await;

@@ -1,6 +1,10 @@
 //! Words of workers whose leases had ended: many in one statement, and what is shown of them.
 
-use sluice_domain::{Decision, ErrorClass, IncarnationId, LeasedJob, Outcome, SettleVerdict, Settlement};
+use std::time::Duration;
+
+use sluice_domain::{
+    Decision, ErrorClass, IncarnationId, JobState, LeasedJob, Outcome, SettleVerdict, Settlement,
+};
 use sluice_store::Bodies;
 use sluice_testkit::job;
 
@@ -91,4 +95,41 @@ async fn a_late_success_is_shown_before_the_bad_answer_of_the_last_lease() {
     }
     let shown = f.store.job(&f.tenant, id, Bodies::Included).await.unwrap().unwrap().result.unwrap();
     assert_eq!((shown.body.as_slice(), shown.is_late), (b"{\"good\": true}".as_slice(), true));
+}
+
+#[tokio::test]
+async fn a_late_success_without_its_answer_ends_nothing() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    let id = f.submit(&job().build()).await;
+    let settlement = Settlement { answer: None, ..success(worker, &f.lease_one(worker).await, b"") };
+    f.store.incarnation_end(worker).await.unwrap();
+    assert_eq!(f.store.settle_many(&[settlement]).await.unwrap(), [SettleVerdict::Stale]);
+    assert_eq!((f.state(id).await, f.count("late_results").await), (JobState::Queued, 0));
+}
+
+#[tokio::test]
+async fn what_an_earlier_attempt_came_to_does_not_stand_for_a_later_one() {
+    let f = Fixture::new().await;
+    let id = f.submit(&job().build()).await;
+    let mut earlier = Vec::new();
+    // An earlier one stands before it in the table, and by its lease id as well.
+    let (dead, last) = loop {
+        let worker = f.incarnation().await;
+        let leased = f.lease_one(worker).await;
+        if earlier.iter().any(|lease_id| *lease_id < leased.lease_id) {
+            break (worker, leased);
+        }
+        earlier.push(leased.lease_id);
+        let retried = Settlement {
+            decision: Decision::Requeue { delay: Duration::ZERO, spends_try: true, is_refusal: false },
+            outcome: Outcome::Retry,
+            ..error(worker, &leased)
+        };
+        f.store.settle_many(&[retried]).await.unwrap();
+    };
+    f.store.incarnation_end(dead).await.unwrap();
+    let settled = f.store.settle_many(&[success(dead, &last, b"late")]).await.unwrap();
+    assert_eq!(settled, [SettleVerdict::LateAccepted]);
+    assert_eq!(f.state(id).await, JobState::Succeeded);
 }

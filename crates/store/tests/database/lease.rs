@@ -3,7 +3,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use sluice_domain::{IncarnationId, JobState, PairFloors, QueueName};
-use sluice_store::StoreError;
+use sluice_store::{LimitedGrant, StoreError};
 use sluice_testkit::{job, wait_until};
 use sqlx::Acquire;
 
@@ -74,6 +74,58 @@ async fn the_dead_lease_nothing() {
     let grants = [grant(&board[0], 1)];
     let refused = f.store.lease_many(worker, &grants, 1).await;
     assert!(matches!(refused, Err(StoreError::IncarnationDead)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn the_dead_lease_nothing_though_others_live() {
+    let f = Fixture::new().await;
+    let (dead, _alive) = (f.incarnation().await, f.incarnation().await);
+    f.submit(&job().build()).await;
+    f.store.incarnation_end(dead).await.unwrap();
+    let grants = [grant(&f.store.board(None, None).await.unwrap()[0], 1)];
+    let refused = f.store.lease_many(dead, &grants, 1).await;
+    assert!(matches!(refused, Err(StoreError::IncarnationDead)), "{refused:?}");
+    let grants = grants.map(|grant| LimitedGrant { grant, limits: [].into() });
+    let refused = f.store.lease_limited_many(dead, &grants, 1).await;
+    assert!(matches!(refused, Err(StoreError::IncarnationDead)), "{refused:?}");
+    assert_eq!((f.count("ready").await, f.count("running").await), (1, 0));
+}
+
+#[tokio::test]
+async fn a_pause_of_one_queue_holds_up_no_other() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    f.submit(&job().queue("paused").build()).await;
+    let others = [f.submit(&job().queue("a").build()).await, f.submit(&job().queue("b").build()).await];
+    let seen = f.store.board(None, None).await.unwrap();
+    f.store.queue_pause(&f.tenant, &QueueName::new("paused").unwrap()).await.unwrap();
+    let open = f.store.board(None, None).await.unwrap();
+    assert_eq!(open.len(), 2);
+    let mut grants: Vec<_> = seen.iter().map(|entry| grant(entry, 5)).collect();
+    let last = LimitedGrant { grant: grants.pop().unwrap(), limits: [].into() };
+    let mut leased = f.store.lease_many(worker, &grants, 5).await.unwrap();
+    leased.extend(f.store.lease_limited_many(worker, &[last], 5).await.unwrap().jobs);
+    let mut ids: Vec<_> = leased.iter().map(|leased| leased.job_id).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, others);
+}
+
+#[tokio::test]
+async fn a_grant_is_of_its_own_lane_and_priority_alone() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    for (model, priority) in [("a", 1), ("a", 2), ("b", 1), ("b", 2)] {
+        f.submit(&job().model(model).priority(priority).build()).await;
+    }
+    let board = f.store.board(None, None).await.unwrap();
+    let grants = [&board[1], &board[2]].map(|entry| grant(entry, 5));
+    let leased = f.store.lease_many(worker, &grants[..1], 5).await.unwrap();
+    let limited = LimitedGrant { grant: grants[1].clone(), limits: [].into() };
+    let limited = f.store.lease_limited_many(worker, &[limited], 5).await.unwrap().jobs;
+    for (leased, entry) in [(leased, &board[1]), (limited, &board[2])] {
+        assert_eq!(leased.len(), 1);
+        assert_eq!((leased[0].lane_id, leased[0].priority), (entry.lane_id, entry.priority));
+    }
 }
 
 #[tokio::test]

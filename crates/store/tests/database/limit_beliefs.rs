@@ -56,6 +56,20 @@ async fn leases_keep_to_what_is_believed_within_its_bounds() {
 }
 
 #[tokio::test]
+async fn what_is_believed_of_one_limit_says_nothing_of_another() {
+    let f = Fixture::new().await;
+    let limits = [found_out(1, 9), of_all_models(1, 9)];
+    f.store.limits_declare(&limits).await.unwrap();
+    f.store.submit_many(&job().times(20)).await.unwrap();
+    let worker = f.incarnation().await;
+    believe(&f, &limits[0], 0, 6, "raised").await;
+    assert_eq!(lease_limited(&f, worker, &limits[1..], 9).await.jobs.len(), 1, "the floor");
+    assert_eq!(lease_limited(&f, worker, &limits[..1], 9).await.jobs.len(), 6);
+    believe(&f, &limits[1], 0, 3, "raised").await;
+    assert_eq!(lease_limited(&f, worker, &limits[1..], 9).await.jobs.len(), 2);
+}
+
+#[tokio::test]
 async fn of_two_that_saw_the_same_one_gets_through_and_both_hear_what_counts() {
     let f = Fixture::new().await;
     let limit = found_out(1, 100);

@@ -132,6 +132,49 @@ async fn a_cancelled_lease_keeps_its_slot_until_its_worker_lets_go() {
 }
 
 #[tokio::test]
+async fn who_may_have_sent_gives_back_the_slot_alone() {
+    let f = Fixture::new().await;
+    let limits = [slots(9), requests(9), tokens(1_000)];
+    f.store.limits_declare(&limits).await.unwrap();
+    let all = async || [used(&f, &limits[0]).await, used(&f, &limits[1]).await, used(&f, &limits[2]).await];
+    // A worker dies with one lease that runs and one that was cancelled.
+    let dead = f.incarnation().await;
+    f.submit(&asking_for(100)).await;
+    f.submit(&asking_for(100)).await;
+    let leased = lease_limited(&f, dead, &limits, 2).await.jobs;
+    f.store.job_cancel(&f.tenant, leased[0].job_id).await.unwrap();
+    let [slots, requests, reserved] = all().await;
+    assert_eq!((slots, requests), (2, 2));
+    f.store.incarnation_end(dead).await.unwrap();
+    assert_eq!(all().await, [0, 2, reserved]);
+    // One lets go of a cancelled lease whose call was made.
+    let worker = f.incarnation().await;
+    let leased = lease_limited(&f, worker, &limits, 1).await.jobs.remove(0);
+    f.store.job_cancel(&f.tenant, leased.job_id).await.unwrap();
+    f.store.settle_many(&[refused(worker, &leased, Outcome::Cancelled)]).await.unwrap();
+    assert_eq!(all().await, [0, 3, reserved + reserved / 2]);
+}
+
+#[tokio::test]
+async fn an_answer_that_counts_no_tokens_says_nothing_about_their_size() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    let limits = [tokens(1_000)];
+    f.store.limits_declare(&limits).await.unwrap();
+    f.submit(&asking_for(100)).await;
+    let leased = lease_limited(&f, worker, &limits, 1).await.jobs.remove(0);
+    let mut settlement = success(worker, &leased, b"{}");
+    settlement.usage = Some(Usage::default());
+    f.store.settle_many(&[settlement]).await.unwrap();
+    let learnt: Vec<(Option<i64>, Option<i64>)> =
+        sqlx::query_as("SELECT body_bytes::bigint, input_tokens::bigint FROM sluice.limit_changes")
+            .fetch_all(f.database.pool())
+            .await
+            .unwrap();
+    assert_eq!(learnt, [(None, None)]);
+}
+
+#[tokio::test]
 async fn requests_fall_out_of_the_window_and_come_back_only_where_nothing_was_sent() {
     let f = Fixture::new().await;
     let worker = f.incarnation().await;
@@ -265,6 +308,7 @@ async fn the_limit_of_a_queue_is_each_tenants_own_and_follows_the_configuration(
     };
     f.store.configuration_apply_if_newest(0, "a", &[of("default", 5)], "test").await.unwrap();
     f.store.limits_ensure_if_newest(0, &[of("early", 5)]).await.unwrap();
+    f.store.limits_ensure_if_newest(9, &[of("never", 5)]).await.unwrap();
     f.store.limits_ensure_if_newest(1, &[of("other", 5), of("default", 9)]).await.unwrap();
     f.store.configuration_apply_if_newest(1, "b", &[of("default", 7)], "test").await.unwrap();
     let listed = f.store.limits().await.unwrap();

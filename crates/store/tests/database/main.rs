@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where its set-up does")]
 
+mod alone;
 mod cancel_and_replay;
 mod closing;
 mod configuration;

@@ -80,7 +80,35 @@ async fn all_pages_of_leases_and_of_workers_are_moved() {
     }
     let sum = |of: fn(&Reaped) -> u32| pages.iter().map(of).sum::<u32>();
     assert_eq!((sum(|page| page.marked), sum(|page| page.leases)), (1_502, 2_400));
+    assert!(pages.iter().all(|page| page.marked <= 1_000), "a thousand at most: {pages:?}");
     assert_eq!(f.count("ready").await, 2_400);
+}
+
+#[tokio::test]
+async fn the_silent_alone_are_dead() {
+    let f = Fixture::new().await;
+    let beating = f.incarnation().await;
+    let kept = f.submit(&job().build()).await;
+    assert_eq!(f.lease(beating, 1).await.len(), 1);
+    silent_worker(&f, 2).await;
+    let reaped = reap(&f).await;
+    assert_eq!((reaped.marked, reaped.leases), (1, 2));
+    assert_eq!(f.state(kept).await, JobState::Running);
+    let mut beats = f.store.beat_connection().await.unwrap();
+    let alive = beats.beat(beating, WorkerLoad::default()).await.unwrap();
+    assert!(matches!(alive, BeatReply::Alive { .. }), "{alive:?}");
+}
+
+#[tokio::test]
+async fn a_page_of_leases_is_as_long_as_it_may_be() {
+    let f = Fixture::new().await;
+    let worker = silent_worker(&f, 6).await;
+    let leases = f.store.leases_older_than(worker, Duration::ZERO).await.unwrap();
+    for (id, _) in &leases[..3] {
+        f.store.job_cancel(&f.tenant, *id).await.unwrap();
+    }
+    run(&f, format!("SELECT sluice.expire_leases('{}', 2)", worker.as_uuid())).await;
+    assert_eq!((f.count("running").await, f.count("cancelled_leases").await), (1, 1));
 }
 
 #[tokio::test]

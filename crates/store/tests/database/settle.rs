@@ -83,6 +83,22 @@ async fn an_unknown_outcome_can_be_held_and_released() {
 }
 
 #[tokio::test]
+async fn a_job_that_fails_for_another_word_than_its_last_attempts_keeps_both() {
+    let f = Fixture::new().await;
+    let worker = f.incarnation().await;
+    let id = f.submit(&job().build()).await;
+    let mut settlement = success(worker, &f.lease_one(worker).await, b"");
+    settlement.outcome = Outcome::Retry;
+    settlement.answer = None;
+    settlement.error = Some((ErrorClass::RateLimited, "429".to_owned()));
+    settlement.decision = Decision::Fail { is_retryable: true };
+    f.store.settle_many(&[settlement]).await.unwrap();
+    assert_eq!(f.state(id).await, JobState::Failed);
+    let attempts = f.store.attempts(&f.tenant, id).await.unwrap().unwrap();
+    assert_eq!(attempts.iter().map(|attempt| attempt.outcome).collect::<Vec<_>>(), [Some(Outcome::Retry)]);
+}
+
+#[tokio::test]
 async fn a_late_answer_ends_a_job_that_was_not_leased_since() {
     let f = Fixture::new().await;
     let worker = f.incarnation().await;
@@ -199,6 +215,7 @@ async fn an_answer_whose_lease_a_fail_over_took_ends_a_job_that_was_not_leased_s
     let verdicts = f.store.settle_many(&[success(worker, &leased, b"paid")]).await.unwrap();
     assert_eq!(verdicts, [SettleVerdict::LateAccepted]);
     assert_eq!((f.state(leased.job_id).await, f.count("attempts_begun").await), (JobState::Succeeded, 1));
+    assert_eq!(f.count("ledger_begun").await, 1, "the ledger has both halves again");
 }
 
 #[tokio::test]
