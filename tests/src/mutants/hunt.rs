@@ -22,7 +22,7 @@ use super::{
 };
 
 /// Beside four times of what the slowest test takes without a mutant.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// For a test of which nothing is known yet.
 const FIRST_PATIENCE: Duration = Duration::from_mins(10);
 /// So many of those that noticed before are asked together.
