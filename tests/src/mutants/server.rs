@@ -60,6 +60,10 @@ impl MutantServer {
                     l.lanname = 'sql' AND p.proconfig IS NULL AND NOT p.prosecdef
              FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
              WHERE p.pronamespace = 'sluice'::regnamespace AND l.lanname IN ('plpgsql', 'sql') AND p.prokind <> 'a'
+               -- What only older programs call stands beside what took its place, with fewer arguments.
+               AND NOT EXISTS (SELECT FROM pg_proc newer
+                               WHERE newer.pronamespace = p.pronamespace AND newer.proname = p.proname
+                                 AND newer.pronargs > p.pronargs)
              ORDER BY p.proname, p.pronargs, p.oid",
         )
         .fetch_all(&mut connection)

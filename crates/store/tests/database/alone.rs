@@ -60,7 +60,7 @@ impl Crowd {
                  UNION ALL SELECT r.job_id, 'ended' || r::text FROM sluice.ledger_ended r) p
              WHERE p.job_id IS DISTINCT FROM $1 ORDER BY 1",
         )
-        .bind(than.map(|id| id.as_uuid()))
+        .bind(than.map(JobId::as_uuid))
         .fetch_all(self.f.database.pool())
         .await
         .unwrap()

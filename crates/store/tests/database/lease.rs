@@ -120,7 +120,7 @@ async fn a_grant_is_of_its_own_lane_and_priority_alone() {
     let board = f.store.board(None, None).await.unwrap();
     let grants = [&board[1], &board[2]].map(|entry| grant(entry, 5));
     let leased = f.store.lease_many(worker, &grants[..1], 5).await.unwrap();
-    let limited = LimitedGrant { grant: grants[1].clone(), limits: [].into() };
+    let limited = LimitedGrant { grant: grants[1], limits: [].into() };
     let limited = f.store.lease_limited_many(worker, &[limited], 5).await.unwrap().jobs;
     for (leased, entry) in [(leased, &board[1]), (limited, &board[2])] {
         assert_eq!(leased.len(), 1);
