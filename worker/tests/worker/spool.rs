@@ -10,6 +10,9 @@ use tokio::runtime::Runtime;
 
 use crate::world::{SOON, World, job_with, prompt};
 
+/// Between a record that can be read and one that its worker knows to be on the disk.
+const FLUSHED_WITHIN: Duration = Duration::from_secs(1);
+
 /// A worker on threads of its own, to be killed.
 struct Life {
     runtime: Runtime,
@@ -26,6 +29,9 @@ impl Life {
 
     /// As SIGKILL does: nothing of it runs on, and the system frees its locks.
     async fn kill(self, folder: &Path) {
+        // A thread that is in the middle of a write runs on here, finds that nobody waits for it any more, and takes the write
+        // back. What was killed takes nothing back, so what can be read is flushed first.
+        tokio::time::sleep(FLUSHED_WITHIN).await;
         self.runtime.shutdown_background();
         drop(self.handle);
         wait_until("its lock to be free", SOON, async || {
