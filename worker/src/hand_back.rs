@@ -9,7 +9,10 @@ use std::{
 
 use sluice_domain::{IncarnationId, JobId, LeaseId};
 use sluice_store::{CrashPoint, crash_point};
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, sleep_until},
+};
 
 use crate::{backoff::Backoff, core::Core, incarnation::bounded, lease::LeaseKey};
 
@@ -22,19 +25,22 @@ const LOCKED_AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// Gives back what comes in, until the worker is over.
 pub(crate) async fn run(core: Arc<Core>, mut returns: mpsc::UnboundedReceiver<LeaseKey>) {
     let giving = async {
-        // Locked ones wait for nobody, and nobody waits for them.
+        // Nobody waits for locked ones, and they wait for no pause in what comes.
         let mut locked: Vec<LeaseKey> = Vec::new();
+        let mut again_at = Instant::now();
         loop {
             let mut group = Vec::new();
-            let is_open = tokio::select! {
-                came = returns.recv_many(&mut group, MAX_GROUP) => came > 0,
-                () = sleep(LOCKED_AGAIN_AFTER), if !locked.is_empty() => true,
-            };
-            if !is_open {
-                return;
-            }
-            if group.is_empty() {
-                group = mem::take(&mut locked);
+            tokio::select! {
+                biased;
+                () = sleep_until(again_at), if !locked.is_empty() => {
+                    group = mem::take(&mut locked);
+                    again_at = Instant::now() + LOCKED_AGAIN_AFTER;
+                }
+                came = returns.recv_many(&mut group, MAX_GROUP) => {
+                    if came == 0 {
+                        return;
+                    }
+                }
             }
             locked.extend(give_back(&core, group).await);
         }
