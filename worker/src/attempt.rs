@@ -102,7 +102,7 @@ async fn perform(core: &Arc<Core>, lease: &Lease, span: &Span) -> Option<Settlem
                 if !report.could_go_elsewhere() {
                     let was_sent = report.was_sent();
                     let mut settlement = settlement::of_report(lease, *report, &policies)?;
-                    if was_sent && !is_absorbed {
+                    if was_sent && !is_absorbed && !settlement::is_let_go(&settlement) {
                         core.retry_budgets.hold_retry(&mut settlement, &target.upstream.name, lease);
                     }
                     return Some(settlement);
@@ -197,18 +197,16 @@ fn begin_span(job: &LeasedJob) -> Span {
 }
 
 fn observe(core: &Core, job: &LeasedJob, span: &Span, settlement: &Settlement) {
-    let error_class = settlement.error.as_ref().map(|(class, _)| *class);
-    // What is written of a call that was let go is for the case that the cancel is taken back.
-    let is_cancelled = error_class == Some(ErrorClass::Cancelled);
-    let outcome = if is_cancelled { Outcome::Cancelled } else { settlement.outcome };
-    let (outcome, error_class, is_unknown) =
-        (outcome.as_str(), error_class.map(ErrorClass::as_str), outcome == Outcome::Unknown);
-    if is_unknown {
+    let error_class = settlement.error.as_ref().map(|(class, _)| class.as_str());
+    let is_let_go = settlement::is_let_go(settlement);
+    let outcome = if is_let_go { Outcome::Cancelled } else { settlement.outcome };
+    if outcome == Outcome::Unknown {
         core.metrics.attempt_unknown();
     }
+    let outcome = outcome.as_str();
     core.metrics.attempt_ended(&AttemptEnd { queue: job.queue.as_str(), outcome, error_class });
     let retry_delay = match settlement.decision {
-        Decision::Requeue { delay, .. } => Some(delay),
+        Decision::Requeue { delay, .. } if !is_let_go => Some(delay),
         _ => None,
     };
     record_attempt_end(span, outcome, error_class, retry_delay);

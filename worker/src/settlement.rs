@@ -58,6 +58,11 @@ fn let_go_of_call(lease: &Lease, ending: Ending, policies: &RetryPolicies) -> Se
     bare(lease, ruling.outcome, ruling.decision, cancelled_error())
 }
 
+/// Whether it is the word about a job that was cancelled: nothing follows from its decision, unless the cancel is taken back.
+pub(crate) fn is_let_go(settlement: &Settlement) -> bool {
+    settlement.error.as_ref().is_some_and(|(class, _)| *class == ErrorClass::Cancelled)
+}
+
 fn cancelled_error() -> (ErrorClass, String) {
     (ErrorClass::Cancelled, "the job was cancelled while it ran".to_owned())
 }
