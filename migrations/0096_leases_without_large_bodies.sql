@@ -2,7 +2,7 @@
 -- would keep the rows of its jobs, and the limits that they take of, until TCP gives up. So a lease answers with small bodies
 -- alone: all that it says fits what a connection holds by itself. Larger ones are read after it, where nothing is locked.
 --
--- Programs from before know nothing of bodies that are missing, and go on with the functions that they know.
+-- Programs from before know nothing of bodies that are missing: the functions that they know answer with all.
 
 CREATE FUNCTION sluice.lease(
     p_incarnation uuid, p_lanes bigint[], p_priorities smallint[], p_limits integer[],
@@ -26,7 +26,7 @@ DECLARE
     -- Rows of one statement: so many fit a row of ledger_begun, which must fit a page.
     c_most CONSTANT integer := 200;
     -- Of each job's body.
-    v_body_share CONSTANT integer := p_body_bytes / greatest(1, coalesce(cardinality(p_lease_ids), 0));
+    v_body_share CONSTANT integer := coalesce(p_body_bytes / greatest(1, coalesce(cardinality(p_lease_ids), 0)), 2147483647);
     -- Read once: a volatile clock in WHERE is a filter and no bound of the index scan.
     v_now timestamptz := clock_timestamp();
     v_left integer := coalesce(cardinality(p_lease_ids), 0);
@@ -113,7 +113,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION sluice.lease(uuid, bigint[], smallint[], integer[], timestamptz[], timestamptz[], uuid[],
     integer) IS
-    'As the function without the last argument. That says how many bytes of bodies are answered at most, shared evenly; a larger body is null and is read with sluice.job_bodies.';
+    'Leases jobs of the named (lane, priority) pairs in their order, so many of each at most and in all as there are lease ids, from the given floors of their lines on (null: from the beginning); each on the begun half of the ledger. Lease ids are random and never given twice. So many bytes of bodies are answered at most, shared evenly (null: all); a larger body is null and is read with sluice.job_bodies. Raises SL001 for a dead incarnation.';
 
 CREATE FUNCTION sluice.lease_limited(
     p_incarnation uuid, p_lanes bigint[], p_priorities smallint[], p_most integer[],
@@ -139,7 +139,7 @@ AS $$
 DECLARE
     -- As in sluice.lease.
     c_most CONSTANT integer := 200;
-    v_body_share CONSTANT integer := p_body_bytes / greatest(1, coalesce(cardinality(p_lease_ids), 0));
+    v_body_share CONSTANT integer := coalesce(p_body_bytes / greatest(1, coalesce(cardinality(p_lease_ids), 0)), 2147483647);
     c_unlimited CONSTANT bigint := 9000000000000000000;
     v_now timestamptz;
     v_opened_after bigint;
@@ -354,6 +354,37 @@ END $$;
 COMMENT ON FUNCTION sluice.lease_limited(uuid, bigint[], smallint[], integer[], timestamptz[], timestamptz[], integer[],
     integer[], bigint[], uuid[], integer) IS
     'As the function without the last argument, which means what it does for sluice.lease. Waits at most two seconds for a limit that somebody holds (55P03).';
+
+CREATE OR REPLACE FUNCTION sluice.lease(
+    p_incarnation uuid, p_lanes bigint[], p_priorities smallint[], p_limits integer[],
+    p_returned_floors timestamptz[], p_fresh_floors timestamptz[], p_lease_ids uuid[])
+    RETURNS TABLE (
+        job_id uuid, lease_id uuid, lane_id bigint, generation integer, lease_no integer, tries smallint,
+        crashes smallint, refusals smallint, max_attempts smallint, hold_on_unknown boolean, priority smallint,
+        tenant text, queue text, model text, path text, deadline_in_ms bigint, waited_ms bigint, traceparent text,
+        body bytea)
+    LANGUAGE sql
+    SET search_path = pg_catalog, sluice, pg_temp
+AS $$
+    SELECT * FROM sluice.lease(p_incarnation, p_lanes, p_priorities, p_limits, p_returned_floors, p_fresh_floors,
+                               p_lease_ids, NULL);
+$$;
+
+CREATE OR REPLACE FUNCTION sluice.lease_limited(
+    p_incarnation uuid, p_lanes bigint[], p_priorities smallint[], p_most integer[],
+    p_returned_floors timestamptz[], p_fresh_floors timestamptz[], p_first_limits integer[], p_last_limits integer[],
+    p_limits bigint[], p_lease_ids uuid[])
+    RETURNS TABLE (
+        job_id uuid, lease_id uuid, lane_id bigint, generation integer, lease_no integer, tries smallint,
+        crashes smallint, refusals smallint, max_attempts smallint, hold_on_unknown boolean, priority smallint,
+        tenant text, queue text, model text, path text, deadline_in_ms bigint, waited_ms bigint, traceparent text,
+        body bytea, word text, limit_id bigint, needed bigint, room_in_ms bigint, opened_after_ms bigint)
+    LANGUAGE sql
+    SET search_path = pg_catalog, sluice, pg_temp
+AS $$
+    SELECT * FROM sluice.lease_limited(p_incarnation, p_lanes, p_priorities, p_most, p_returned_floors, p_fresh_floors,
+                                       p_first_limits, p_last_limits, p_limits, p_lease_ids, NULL);
+$$;
 
 CREATE FUNCTION sluice.job_bodies(p_ids uuid[]) RETURNS TABLE (id uuid, body bytea)
     -- plpgsql keeps the plan; planning over all partitions costs more than the reading.
